@@ -51,7 +51,7 @@ help:
 	@echo "make format  put the formatting right"
 	@echo "make modules  write the page that lists the modules again, after a change of their docstrings"
 	@echo "make site    build the pages as a website into build/site"
-	@echo "make schema  write the configuration's schema again, after a change of its keys or their page"
+	@echo "make schema  write the configuration's schema and the table of variables again, after a change of its keys"
 	@echo "make bench   compare it with nginx and Envoy, in five rounds; QUICK=1 for a rough impression from one"
 	@echo "make dist    build the wheel and the source archive into dist/"
 	@echo "make image   build the image, and print what it is made of; SLIM=python:3.13-slim@sha256:... and FULL=... pin its bases"
@@ -99,6 +99,7 @@ format: $(VENV)/ready
 
 schema: $(VENV)/ready
 	@$(BIN)/python -m shadowproxy.config.schema docs/reference/configuration.md
+	@$(BIN)/python tests/environment_page.py
 
 modules: $(VENV)/ready
 	@$(BIN)/python tests/modules.py

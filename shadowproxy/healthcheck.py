@@ -4,10 +4,11 @@ A supervisor runs this every few seconds next to the proxy, so it imports next t
 the command line's library is loaded. Only `-c FILE`, which reads the whole file as `serve` does, costs more.
 """
 
+import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 ADMIN = "127.0.0.1:9901"
 TIMEOUT = 2.0
@@ -20,15 +21,28 @@ WILDCARDS = {"0.0.0.0": ("127.0.0.1",), "[::]": ("[::1]", "127.0.0.1")}
 """A server that listens on every address is reached on loopback, of which a machine may have that of IPv4 alone."""
 
 
-def run(words: Sequence[str]) -> int | None:
+VARIABLE = "SHADOWPROXY_ADMIN"
+FILE_VARIABLE = "SHADOWPROXY_CONFIG"
+OPTIONS = "SHADOWPROXY_HEALTHCHECK__"
+"""The variables of `admin`, of `-c FILE` and of the command's own options, where no words give them."""
+
+
+def run(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> int | None:
     """The exit status for no words or `--admin ADDRESS`; None for any other command line, which click must parse."""
     match words:
+        case [] if environment.get(FILE_VARIABLE) or any(each.startswith(OPTIONS) for each in environment):
+            return None
         case []:
-            return probe(ADMIN)
+            return probe_default(environment)
         case ["--admin", address] if not address.startswith("-"):
             return probe(address)
         case _:
             return None
+
+
+def probe_default(environment: Mapping[str, str]) -> int:
+    """The same for the address that the environment gives, or the default one."""
+    return probe(environment.get(VARIABLE, "").strip() or ADMIN)
 
 
 def probe(admin: str) -> int:

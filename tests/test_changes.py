@@ -42,7 +42,8 @@ def restored(change: Change) -> dict[str, Any]:
 def told(directory: Path, values: dict[str, Any]) -> list[str]:
     file = directory / "config.yaml"
     file.write_text(json.dumps(values))
-    return changed(config.load(file), config.given(file))
+    loaded = config.read(file)
+    return changed(loaded.config, loaded.given)
 
 
 def about(change: Change, lines: list[str]) -> list[str]:
@@ -136,15 +137,15 @@ def test_a_file_that_leaves_nothing_out_is_told_nothing(tmp_path: Path) -> None:
 
 def test_what_a_file_says_is_known_by_its_keys(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
-        "base: &b {percent: 5}\nlive: {url: http://a}\nshadows: {x: {<<: *b, url: http://b}}\n"
+        "live: {url: http://a}\nshadows: {y: &b {url: http://y, percent: 5}, x: {<<: *b, url: http://b}}\n"
     )
-    found = config.given(tmp_path / "c.yaml")
+    found = config.read(tmp_path / "c.yaml").given
     assert found["shadows.x.percent"] == 5
     assert found["live.url"] == "http://a"
     assert "live.timeout" not in found
     (tmp_path / "c.yaml").write_text("{")
     with pytest.raises(config.ConfigError, match="not YAML"):
-        config.given(tmp_path / "c.yaml")
+        config.read(tmp_path / "c.yaml")
 
 
 def test_a_default_that_is_not_what_it_was_is_among_the_changes() -> None:

@@ -551,7 +551,7 @@ def test_sizes_are_short(count: int, text: str) -> None:
 
 
 def test_a_plain_configuration_is_told_on_less_than_a_screen() -> None:
-    made = config.from_flags(live="http://a", shadows={"b": "http://b"})
+    made = config.from_values({"live": {"url": "http://a"}, "shadows": {"b": {"url": "http://b"}}})
     found = Findings(
         {
             "listen": (ok("free"),),

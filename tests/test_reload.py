@@ -496,7 +496,7 @@ async def test_without_a_file_there_is_nothing_to_read_again(
         async with Sidecar(read_specs(configured.file)) as configured.sidecar:
             configured.sidecar.reload()
             async with asyncio.timeout(5):
-                while "started with flags" not in caplog.text:  # noqa: ASYNC110
+                while "there is no configuration file" not in caplog.text:  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
             assert await configured.ask() == b"one"
             assert configured.sidecar.census().config.generation == 1

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import environment_page
 import jsonschema  # type: ignore[import-untyped]  # its types are a package of their own
 import pytest
 import yaml
@@ -57,6 +58,11 @@ def place(key: str, value: object) -> dict[str, Any]:
 
 def test_the_committed_schema_is_that_of_the_models_and_the_reference() -> None:
     assert schema(REFERENCE) == SCHEMA, "write it anew: make schema"
+
+
+def test_the_page_about_the_environment_has_the_variables_of_all_keys() -> None:
+    text = environment_page.PAGE.read_text()
+    assert environment_page.page(text) == text, "write it anew: make schema"
 
 
 def test_it_is_a_sound_schema() -> None:
@@ -208,7 +214,7 @@ def test_a_name_is_never_taken_from_the_environment() -> None:
 
 
 def test_names_of_shadows_are_looked_at() -> None:
-    for name in ("Upper", "live", "control", "a b", "-a"):
+    for name in ("live", "control", "a b", "-a", ".a", "a/b"):
         values = {"live": {"url": "http://a"}, "shadows": {name: {"url": "http://b"}}}
         assert refused(values)
         assert marked(values)

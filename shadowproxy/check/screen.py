@@ -5,6 +5,7 @@ anything else that may be a secret do not appear.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from textwrap import wrap
 
 from shadowproxy.check import Findings, shadow_section
@@ -14,6 +15,7 @@ from shadowproxy.config import (
     REPEATABLE,
     Config,
     Live,
+    Loaded,
     Match,
     Shadow,
     Unless,
@@ -23,17 +25,18 @@ from shadowproxy.config import (
     shown_text,
     warnings_for,
 )
-from shadowproxy.config.changes import Given, changed
+from shadowproxy.config.changes import changed
 from shadowproxy.config.repeating import repeated
 
 WIDTH = 80
 _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
 
-def lines(config: Config, found: Findings, given: Given | None = None) -> Iterator[str]:
+def lines(config: Config, found: Findings, loaded: Loaded | None = None, strays: Sequence[str] = ()) -> Iterator[str]:
     """The screen, which ends with whether the configuration works here.
 
-    `given` is what the file itself says: with it, the screen names the changed defaults that matter for that file.
+    With `loaded`, which says where values are from, the screen names those that are in no file, and the changed
+    defaults that matter. `strays` are further warnings.
     """
     yield from _titled("listen", ", ".join(map(str, config.listen)), found.of("listen"))
     if config.listen_tls is not None:
@@ -63,13 +66,17 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
     if found.of("installed"):
         yield ""
         yield from _titled("installed", "", found.of("installed"))
-    if given is not None and (changes := changed(config, given)):
+    if loaded is not None and loaded.by:
+        yield ""
+        for title, words in zip(chain(["set by"], repeat("")), _set(loaded), strict=False):
+            yield from _wrapped(f"{title:<12}", words)
+    if loaded is not None and loaded.file is not None and (changes := changed(config, loaded.given)):
         yield ""
         yield from _wrapped(f"{'changed':<12}", "if you had an earlier version:")
         for line in changes:
             yield from _wrapped(" " * 12, line)
         yield from _wrapped(" " * 12, "(CHANGELOG.md says how to restore each)")
-    warnings = warnings_for(config)
+    warnings = (*warnings_for(config), *strays)
     if warnings:
         yield ""
     for warning in warnings:
@@ -80,6 +87,13 @@ def lines(config: Config, found: Findings, given: Given | None = None) -> Iterat
         yield f"NOT READY: {', '.join(found.failed)}"
     else:
         yield f"READY{'' if not warned else ', with 1 warning' if warned == 1 else f', with {warned} warnings'}"
+
+
+def _set(loaded: Loaded) -> Iterator[str]:
+    """What set each key that is not as in the file; never its value, which may be a secret."""
+    for key, by in loaded.by.items():
+        number = loaded.replaced.get(key)
+        yield f"{by.split()[0]}: {key}{'' if number is None else f', over {loaded.file}:{number}'}"
 
 
 def _titled(title: str, what: str, found: tuple[Finding, ...], *meaning: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ import click
 
 from shadowproxy.cli.completion import completion
 from shadowproxy.cli.demo import demo
+from shadowproxy.cli.environment import blamed
 from shadowproxy.cli.erase import erase
 from shadowproxy.cli.export import export
 from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget_output, print_error
@@ -50,7 +51,8 @@ def main(start: "Start | None" = None) -> NoReturn:
         status = EXIT_USAGE
     except click.UsageError as error:
         hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
-        print_error(error.format_message() + hint)
+        name = blamed(error) if isinstance(error, click.BadParameter) else None
+        print_error((error.format_message() if name is None else f"{name}: {error.message}") + hint)
         status = EXIT_USAGE
     except click.ClickException as error:
         print_error(error.format_message())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shadowproxy import version_text
+from shadowproxy.cli.environment import defaults
 
 if TYPE_CHECKING:
     from shadowproxy.config import Config
@@ -23,7 +24,10 @@ EXIT_BROKEN_PIPE = 141
 
 
 class Commands(click.Group):
-    """Lists its commands in the order of use. A reader that closes early (`show ... | head`) is not an error."""
+    """Lists its commands in the order of use; their options are also read from the environment.
+
+    A reader that closes early (`show ... | head`) is not an error.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -31,6 +35,14 @@ class Commands(click.Group):
     def make_context(self, *words: Any, **more: Any) -> click.Context:
         with reader_may_leave():  # --help
             return super().make_context(*words, **more)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if ctx.parent is None and name is not None and command is not None and not ctx.resilient_parsing:
+            ctx.default_map = {name: defaults(command, (name,), os.environ)}
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         with reader_may_leave():

@@ -13,7 +13,7 @@ from shadowproxy.cli.group import EXIT_FAILED, UserError, examples, load_config
 from shadowproxy.cli.reading import together
 
 if TYPE_CHECKING:
-    from shadowproxy.config import Config
+    from shadowproxy.config import Loaded, Options
     from shadowproxy.serve.sidecar.specs import Specs
     from shadowproxy.serve.telemetry.log_settings import Form, Level, OperatorLogSettings
 
@@ -35,16 +35,22 @@ def _shadow_urls(ctx: click.Context, parameter: click.Parameter, given: tuple[st
 
 _what_to_run = together(
     click.option(
-        "-c", "--config", "file", metavar="FILE", type=click.Path(path_type=Path), help="The configuration file."
+        "-c",
+        "--config",
+        "file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="SHADOWPROXY_CONFIG",
+        help="The configuration file.",
     ),
-    click.option("--live", metavar="URL", help="Without -c: the live system, whose responses callers get."),
+    click.option("--live", metavar="URL", help="The live system, whose responses callers get."),
     click.option(
         "--shadow",
         "shadows",
         metavar="NAME=URL",
         multiple=True,
         callback=_shadow_urls,
-        help="Without -c: a shadow; repeat for more.",
+        help="A shadow; repeat for more.",
     ),
     click.option(
         "--listen",
@@ -59,24 +65,26 @@ _what_to_run = together(
         "--log", metavar="PATH", help='Directory of the log, or "-" for standard output.  [default: shadow-log]'
     ),
 )
-"""The configuration, from a file or from flags: the same for `serve` and for `check`."""
+"""The configuration, from a file, the environment and options: the same for `serve` and for `check`."""
 
 
-def _configured(file: Path | None, flags: Mapping[str, Any]) -> "Config":
-    """The configuration that the options of `_what_to_run` give."""
-    if file is not None:
-        if any(flags.values()):
-            raise click.UsageError(
-                "-c excludes --live, --shadow, --listen, --admin and --log: set them in the file",
-                click.get_current_context(),
-            )
-        return load_config(file)
-    if flags["live"] is None:
+def _options(flags: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The options of `_what_to_run` that set a key, each with its value."""
+    return (
+        *(("--shadow", f"{name}={url}") for name, url in flags["shadows"].items()),
+        *(("--listen", address) for address in flags["listen"]),
+        *((f"--{name}", flags[name]) for name in ("live", "admin", "log") if flags[name] is not None),
+    )
+
+
+def _configured(file: Path | None, options: "Options") -> "Loaded":
+    """The configuration that the options of `_what_to_run` give, over the environment, over the file."""
+    from shadowproxy.config import ConfigError, read, sets_live
+
+    if file is None and not sets_live(options, os.environ):
         raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL", click.get_current_context())
-    from shadowproxy.config import ConfigError, from_flags
-
     try:
-        return from_flags(**flags)
+        return read(file, options=options)
     except ConfigError as error:
         raise UserError(str(error)) from None
 
@@ -122,11 +130,12 @@ def serve(start: Start, /, file: Path | None, level: "Level", form: "Form", acce
     standard error; the environment can set it too: SHADOWPROXY_LOG_LEVEL, SHADOWPROXY_LOG_FORMAT,
     SHADOWPROXY_ACCESS_LOG.
     """
-    config = _configured(file, flags)
+    options = _options(flags)
+    config = _configured(file, options).config
     from shadowproxy.serve.sidecar.specify import specify
     from shadowproxy.serve.telemetry.log_settings import OperatorLogSettings
 
-    start(specify(config), file, OperatorLogSettings(level, form, access))
+    start(specify(config, options), file, OperatorLogSettings(level, form, access))
 
 
 @click.command(
@@ -159,14 +168,14 @@ def check(file: Path | None, path: str, method: str, no_request: bool, **flags: 
     """
     if not re.fullmatch(r"/[\x21-\x7e]*", path):
         raise click.UsageError("--path must begin with a slash and be percent-encoded")
-    config = _configured(file, flags)
+    loaded = _configured(file, _options(flags))
     from shadowproxy.check import examine
     from shadowproxy.check.endpoints import Probe
     from shadowproxy.check.screen import lines
-    from shadowproxy.config import given
+    from shadowproxy.config import strays
 
-    found = examine(config, None if no_request else Probe(method, path))
-    for line in lines(config, found, {} if file is None else given(file)):
+    found = examine(loaded.config, None if no_request else Probe(method, path))
+    for line in lines(loaded.config, found, loaded, tuple(strays(os.environ))):
         click.echo(_coloured(line), color=False if os.environ.get("NO_COLOR") else None)
     sys.exit(EXIT_FAILED if found.failed else 0)
 
@@ -221,13 +230,15 @@ def healthcheck(admin: str | None, file: Path | None) -> None:
 
     For supervisors that can only run a command. It requests /readyz from the admin server.
     """
-    from shadowproxy.healthcheck import ADMIN, probe
+    from shadowproxy.healthcheck import FILE_VARIABLE, probe, probe_default
 
     if admin is not None and file is not None:
         raise click.UsageError("--admin or -c, not both")
+    if admin is None and file is None and (named := os.environ.get(FILE_VARIABLE)):
+        file = Path(named)
     if file is not None:
         configured = load_config(file).admin
         if configured is None:
             raise UserError(f"{file}: admin is off, so there is no admin server to ask")
         admin = str(configured)
-    sys.exit(probe(admin or ADMIN))
+    sys.exit(probe_default(os.environ) if admin is None else probe(admin))

@@ -1,13 +1,16 @@
 """The configuration: a YAML file as frozen models, with one line for each error in it.
 
 `models.py` has the keys, `values.py` their types, `readers.py` and `addresses.py` read single values. `source.py` reads
-the YAML text and the environment, `loading.py` makes a Config of it, and `shown.py` turns a Config back into values,
-without the secrets. `warning.py` has the warnings. `companion.py` reads what an application describes.
+the YAML text, `environment.py` the variables that set keys, `settings.py` puts them and options over the file's values,
+`loading.py` makes a Config of these, and `shown.py` turns a Config back into values, without the secrets. `warning.py`
+has the warnings. `companion.py` reads what an application describes.
 """
 
 from shadowproxy.addresses import TcpAddress, UnixAddress, token_fault
 from shadowproxy.config.companion import Companion, companion_of, load_companion
-from shadowproxy.config.loading import ConfigError, from_flags, from_values, given, keys, load
+from shadowproxy.config.environment import sets_live, strays, variable_of
+from shadowproxy.config.keys import keys
+from shadowproxy.config.loading import Loaded, from_values, load, read
 from shadowproxy.config.models import (
     Budget,
     Compare,
@@ -27,6 +30,7 @@ from shadowproxy.config.models import (
     UnusableShadow,
 )
 from shadowproxy.config.readers import REPEATABLE
+from shadowproxy.config.settings import ConfigError, Options
 from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_proxy, shown_text
 from shadowproxy.config.warning import warnings_for
 
@@ -41,8 +45,10 @@ __all__ = [
     "Limits",
     "ListenTls",
     "Live",
+    "Loaded",
     "Log",
     "Match",
+    "Options",
     "Query",
     "Redact",
     "Respond",
@@ -53,18 +59,20 @@ __all__ = [
     "Unless",
     "UnusableShadow",
     "companion_of",
-    "from_flags",
     "from_values",
-    "given",
     "keys",
     "load",
     "load_companion",
+    "read",
+    "sets_live",
     "shown",
     "shown_headers",
     "shown_json",
     "shown_parameters",
     "shown_proxy",
     "shown_text",
+    "strays",
     "token_fault",
+    "variable_of",
     "warnings_for",
 ]

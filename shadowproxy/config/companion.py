@@ -1,4 +1,4 @@
-"""Makes a Config for a companion: the application's keys over those of a file, neither of which has `live`.
+"""Makes a Config for a companion: the application's keys over the environment's over a file's, none with `live`.
 
 The application describes its companion in a JSON object: `socket` is the path that it connects to, `config` the file
 with the team's keys or null, `keys` those that the code gives, which come first.
@@ -7,16 +7,18 @@ A shadow that is a Python callable has `candidate: true` in place of `url`, and 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from shadowproxy.config.loading import ConfigError, document_of, validated
+from shadowproxy.config.environment import settings_in
+from shadowproxy.config.loading import layers_of, validated
 from shadowproxy.config.models import Config
 from shadowproxy.config.readers import read_bytes
+from shadowproxy.config.settings import ConfigError, Layers, Setting
 from shadowproxy.config.source import Location
 
 CANDIDATE_URL = "http://candidate.invalid"
@@ -64,43 +66,40 @@ def companion_of(content: bytes, described: Path | str, environment: Mapping[str
         path, name, keys = description["socket"], description.get("config"), description.get("keys") or {}
     except (ValueError, TypeError, LookupError, AttributeError):
         raise ConfigError(f"{described}: does not describe a companion") from None
-    values: Any = {}
-    lines: Mapping[Location, int] = {}
-    if name is not None:
-        document = document_of(name, environment)
-        values, lines = document.values if document.values is not None else {}, document.lines
-    if not isinstance(values, dict) or not isinstance(keys, dict):
-        raise ConfigError(f"{name or described}: must be a mapping of keys")
-
-    def located(location: Location, problem: str) -> tuple[int, str]:
-        number = next(
-            (lines[location[:length]] for length in range(len(location), 0, -1) if location[:length] in lines), 0
-        )
-        place = f"{name}:{number}: " if number else f"{name}: " if name is not None and location[:1] in lines else ""
-        dotted = ".".join(map(str, location))
-        return number, f"{place}{dotted}: {problem}" if dotted else f"{place}{problem}"
-
+    if not isinstance(keys, dict):
+        raise ConfigError(f"{described}: must be a mapping of keys")
+    layers = Layers({}) if name is None else layers_of(name, environment)
+    settings = list(_settings(keys))
+    sections = [each.get("shadows") for each in (layers.values, keys)]
+    named = [str(shadow) for section in sections if isinstance(section, dict) for shadow in section]
+    # What is for a sidecar alone may be in the environment of both.
+    layers.put(each for each in settings_in(environment, named) if each.location[0] not in NOT_HERE)
     for key, why in NOT_HERE.items():
-        if key in values or key in keys:
-            raise ConfigError(located((key,), why)[1])
-    values = _over(values, keys)
-    candidates = _take_candidates(values, located)
+        if key in layers.values or key in keys:
+            raise ConfigError(layers.located((key,), why)[1])
+    layers.put(settings)
+    values = layers.values
+    candidates = _take_candidates(values, layers.located)
     log = values.get("log")
     if isinstance(log, dict) and log.get("path") == "-":
-        raise ConfigError(located(("log", "path"), "must be a directory: nobody reads what a companion prints")[1])
+        raise ConfigError(
+            layers.located(("log", "path"), "must be a directory: nobody reads what a companion prints")[1]
+        )
     values["live"] = {"respond": {}}
     values["listen"] = f"unix:{path}"
     values.setdefault("admin", None)
     if isinstance(overload := values.setdefault("overload", {}), dict):
         overload.setdefault("loop_lag", LOOP_LAG)
-    return Companion(validated(values, located), candidates, None if name is None else Path(name))
+    return Companion(validated(layers), candidates, None if name is None else Path(name))
 
 
-def _over(values: Any, keys: Any) -> Any:
-    """`values` with `keys` over them, section by section."""
-    if not isinstance(values, dict) or not isinstance(keys, dict):
-        return keys
-    return values | {name: _over(values[name], each) if name in values else each for name, each in keys.items()}
+def _settings(keys: Mapping[str, Any], location: Location = ()) -> Iterator[Setting]:
+    """What the application's keys set, value by value: a section is put over the file's key by key."""
+    for key, value in keys.items():
+        if isinstance(value, dict) and value:
+            yield from _settings(value, (*location, key))
+        else:
+            yield Setting((*location, key), value, "")
 
 
 def _take_candidates(values: Any, located: Any) -> dict[str, int | None]:

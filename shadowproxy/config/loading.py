@@ -1,6 +1,6 @@
-"""Makes a Config from a file, from flags or from plain values, or an error of one line for each problem.
+"""Makes a Config from a file, the environment and options, or from plain values; or an error of one line a problem.
 
-A line reads `file:line: key: problem`, so that editors and people find the place.
+A line reads `file:line: key: problem`, so that editors and people find the place, or `VARIABLE: problem`.
 
 Every problem in the file itself is an error. A value that a shadow's section takes from the environment is not in the
 file: if the variable is not set, or its value does not fit the key, only that shadow becomes unusable.
@@ -9,53 +9,68 @@ file: if the variable is not set, or its value does not fit the key, only that s
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from shadowproxy.config import source
+from shadowproxy.config.environment import settings_in
+from shadowproxy.config.keys import keys
 from shadowproxy.config.models import UNKNOWN_URL, Config, KeyFault, Shadow, UnusableShadow
+from shadowproxy.config.settings import ConfigError, Layers, Options, dotted, line, settings_by
 from shadowproxy.config.source import Document, FromEnvironment, Location, NotSet, YamlError, is_of_shadow
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. `str()` is one line for each problem."""
-
 
 _config = TypeAdapter(Config)
 
 
-def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read a YAML file. Raises ConfigError if it cannot be read, is not YAML, or has an invalid key or value."""
-    document = document_of(path, environment)
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, and where its values are from.
 
-    def located(location: Location, problem: str) -> tuple[int, str]:
-        # A missing key has no line: use the line of the nearest section around it.
-        known = (document.lines.get(location[:length]) for length in range(len(location), -1, -1))
-        number = next(filter(None, known), 0)
-        return number, _line(str(path), number, location, problem)
-
-    if document.values is None:
-        raise ConfigError(f"{path}: is empty: it needs at least live: {{url: http://...}}")
-    return validated(document.values, located)
-
-
-def given(path: Path | str, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The keys that a file itself sets, dotted, sections included, with their values; without defaults.
-
-    Raises ConfigError if it cannot be read or is not YAML. It does not validate: `load` does.
+    `given` has the keys that something sets, dotted, sections included, with their values. `by` has those of the
+    environment and of options, each with the variable or the option, and `replaced` the lines of the file that these
+    made void. `file` is its name, None without one.
     """
-    return dict(_dotted(document_of(path, environment).values, ""))
+
+    config: Config
+    file: str | None
+    given: Mapping[str, Any]
+    by: Mapping[str, str]
+    replaced: Mapping[str, int]
 
 
-def _dotted(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict):
-        for key, value in values.items():
-            yield f"{prefix}{key}", value
-            yield from _dotted(value, f"{prefix}{key}.")
+def read(path: Path | str | None, *, options: Options = (), environment: Mapping[str, str] = os.environ) -> Loaded:
+    """Read a YAML file, the environment and options. Raises ConfigError if they make no configuration."""
+    layers = Layers({}) if path is None else layers_of(path, environment)
+    chosen = settings_by(options)
+    named = [str(each.location[1]) for each in chosen if each.location[0] == "shadows"]
+    sections = layers.values.get("shadows")
+    layers.put(settings_in(environment, (*(sections if isinstance(sections, dict) else ()), *named)))
+    layers.put(chosen)
+    given = dotted(layers.values)
+    by = {".".join(map(str, location)): each for location, each in layers.by.items()}
+    replaced = {".".join(map(str, location)): number for location, number in layers.replaced.items()}
+    if path is not None and not layers.values:
+        raise ConfigError(f"{path}: is empty: it needs at least live: {{url: http://...}}")
+    return Loaded(validated(layers), layers.file, given, by, replaced)
+
+
+def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read a YAML file, and what the environment sets besides. Raises ConfigError."""
+    return read(path, environment=environment).config
+
+
+def layers_of(path: Path | str, environment: Mapping[str, str]) -> Layers:
+    """The values of a file, with their lines. Raises ConfigError."""
+    document = document_of(path, environment)
+    values = {} if document.values is None else document.values
+    if not isinstance(values, dict):
+        raise ConfigError(line(str(path), document.lines[()], (), "must be a mapping of keys"))
+    return Layers(values, str(path), dict(document.lines))
 
 
 def document_of(path: Path | str, environment: Mapping[str, str]) -> Document:
@@ -69,75 +84,17 @@ def document_of(path: Path | str, environment: Mapping[str, str]) -> Document:
     try:
         return source.parse(text, environment)
     except YamlError as error:
-        raise ConfigError(_line(str(path), error.line, error.location, error.problem)) from None
+        raise ConfigError(line(str(path), error.line, error.location, error.problem)) from None
 
 
 def from_values(values: Mapping[str, Any]) -> Config:
     """The Config of a file with these values. Raises ConfigError."""
-    return validated(dict(values), lambda location, problem: (0, _line(None, None, location, problem)))
+    return validated(Layers(dict(values)))
 
 
-def from_flags(
-    *,
-    live: str,
-    shadows: Mapping[str, str],
-    listen: tuple[str, ...] = (),
-    admin: str | None = None,
-    log: str | None = None,
-) -> Config:
-    """The Config for `serve` without a file; `admin` may be "off". Raises ConfigError, which names the flag."""
-    values: dict[str, Any] = {"live": {"url": live}, "shadows": {name: {"url": url} for name, url in shadows.items()}}
-    if listen:
-        values["listen"] = list(listen)
-    if admin is not None:
-        values["admin"] = None if admin == "off" else admin
-    if log is not None:
-        values["log"] = {"path": log}
-
-    def located(location: Location, problem: str) -> tuple[int, str]:
-        flag = f"--shadow {location[1]}" if location[0] == "shadows" else f"--{location[0]}"
-        return 0, f"{flag}: {problem}"
-
-    return validated(values, located)
-
-
-def keys(model: type = Config, prefix: str = "") -> Iterator[str]:
-    """Every key, dotted, parents before children; `*` stands for a name that the file chooses."""
-    for name, hint in get_type_hints(model, include_extras=False).items():
-        if name not in {field.name for field in dataclasses.fields(model)}:
-            continue
-        name = key_of(name)
-        yield prefix + name
-        inner = _inner_model(hint)
-        if inner is not None:
-            nested, is_mapping = inner
-            yield from keys(nested, f"{prefix}{name}.*." if is_mapping else f"{prefix}{name}.")
-
-
-def key_of(attribute: str) -> str:
-    """The key of an attribute: the key `not` is a word of Python, so its attribute is `not_`."""
-    return attribute.removesuffix("_")
-
-
-def _inner_model(hint: Any) -> tuple[type, bool] | None:
-    if get_origin(hint) is Annotated:
-        return _inner_model(get_args(hint)[0])
-    if dataclasses.is_dataclass(hint) and hasattr(hint, "__pydantic_validator__"):
-        assert isinstance(hint, type)
-        return hint, False
-    is_mapping = get_origin(hint) is Mapping
-    for argument in get_args(hint):
-        found = _inner_model(argument)
-        if found is not None:
-            return found[0], is_mapping
-    return None
-
-
-def validated(values: Any, located: Callable[[Location, str], tuple[int, str]]) -> Config:
-    """The Config of these values, which it changes. Raises ConfigError.
-
-    `located` returns a problem's line, after the number to sort it by.
-    """
+def validated(layers: Layers) -> Config:
+    """The Config of these values, which it changes. Raises ConfigError."""
+    values, located = layers.values, layers.located
     if half := {
         located(location, "contains half of a surrogate pair, which UTF-8 cannot encode") for location in _torn(values)
     }:
@@ -159,7 +116,7 @@ def validated(values: Any, located: Callable[[Location, str], tuple[int, str]]) 
                 for location, problem in map(_explained, error.errors(include_url=False))
             ]
         else:
-            return _with_unusable(config, wanting)
+            return _with_unusable(config, wanting, layers)
         leaves = ((_before_taken(location, wanting), text) for location, text in _leaves(values))
         given = {location: text for location, text in leaves if isinstance(text, FromEnvironment)}
         fresh = {
@@ -229,11 +186,11 @@ def _without(text: str, problem: str) -> str:
     return "what the environment gives for it cannot be used" if text and text in problem else problem
 
 
-def _with_unusable(config: Config, wanting: Mapping[Location, str]) -> Config:
+def _with_unusable(config: Config, wanting: Mapping[Location, str], layers: Layers) -> Config:
     """`config` with every shadow unusable that lacks a value."""
     shadows = dict(config.shadows)
     for name in dict.fromkeys(str(location[1]) for location in wanting):
-        problems = [_line(None, None, *each) for each in sorted(wanting.items(), key=str) if each[0][1] == name]
+        problems = [layers.unplaced(*each) for each in sorted(wanting.items(), key=str) if each[0][1] == name]
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         values = {field.name: getattr(shadows[name], field.name) for field in dataclasses.fields(Shadow)}
         shadows[name] = UnusableShadow(**values, reason=f"{problems[0]}{more}")
@@ -296,9 +253,3 @@ def _meant(location: Location) -> str:
         return f' (did you mean "{near[0]}"?)'
     elsewhere = [key for key in known if key.rpartition(".")[2] == step and key != dotted]
     return f' (did you mean "{elsewhere[0]}"?)' if elsewhere else ""
-
-
-def _line(file: str | None, number: int | None, location: Location, problem: str) -> str:
-    place = "" if file is None else f"{file}: " if number is None else f"{file}:{number}: "
-    key = ".".join(str(step) for step in location)
-    return f"{place}{key}: {problem}" if key else f"{place}{problem}"

@@ -445,7 +445,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Config:
-    """The whole of it. Made by `load`, `from_flags` and `from_values`, which raise ConfigError."""
+    """The whole of it. Made by `load`, `read` and `from_values`, which raise ConfigError."""
 
     listen: Listens = (TcpAddress("127.0.0.1", 8080),)
     listen_tls: ListenTls | None = None

@@ -35,7 +35,7 @@ _MOST = 1 << 63
 _QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>[A-Za-z]+)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")  # RFC 9110 section 5.5: no controls, CR and LF above all
-_SHADOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SHADOW_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")  # RFC 6901 section 3
@@ -146,8 +146,10 @@ def read_salt(value: object) -> str:
 
 def read_shadow_name(value: object) -> str:
     if not isinstance(value, str) or not _SHADOW_NAME.fullmatch(value):
-        raise ValueError("is not a name for a shadow: small letters, digits, - and _, at most 63")
-    if value in RESERVED_NAMES:
+        raise ValueError(
+            "is not a name for a shadow: letters, digits, dots, - and _, at most 63, a letter or digit first"
+        )
+    if value.lower() in RESERVED_NAMES:
         raise ValueError("cannot be a shadow's name: records have a place of that name already")
     return value
 

@@ -22,7 +22,7 @@ from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from shadowproxy.config import values
-from shadowproxy.config.loading import key_of
+from shadowproxy.config.keys import key_of
 from shadowproxy.config.models import Config, Live
 
 FILE = Path(__file__).with_name("schema.json")

@@ -63,6 +63,12 @@ class FromEnvironment(str):
     __slots__ = ()
 
 
+class QuotedFromEnvironment(FromEnvironment):
+    """The same in quotes, in a variable that holds a list or a mapping: it stands for nothing but a text."""
+
+    __slots__ = ()
+
+
 class IntFromEnvironment(int):
     """A whole number within JSON from the environment: it may be a secret too."""
 
@@ -96,6 +102,18 @@ for _name, (_pattern, _first) in _CORE_TYPES.items():
 
 def parse(text: str, environment: Mapping[str, str]) -> Document:
     """Read one YAML document. Raises YamlError for its first error."""
+    return _built(text, _Build(environment))
+
+
+def marked(text: str) -> Any:
+    """The value of a variable of the environment that is YAML by itself: every text in it is marked as from there.
+
+    Raises YamlError.
+    """
+    return _built(text, _MarkedBuild({})).values
+
+
+def _built(text: str, build: "_Build") -> Document:
     if len(text) > MAX_BYTES:
         raise YamlError(f"is longer than {MAX_BYTES} characters", None)
     try:
@@ -110,7 +128,6 @@ def parse(text: str, environment: Mapping[str, str]) -> Document:
         raise YamlError("is nested too deeply", None) from None
     if root is None:
         return Document(None, {})
-    build = _Build(environment)
     try:
         return Document(build.value(root, ()), build.lines)
     except RecursionError:
@@ -148,6 +165,8 @@ def substituted(text: str, environment: Mapping[str, str]) -> str:
 
 def retype(text: FromEnvironment) -> Any:
     """The value that YAML would read from this text in the file: a number, true, false, null, or the text."""
+    if isinstance(text, QuotedFromEnvironment):
+        return text
     return _typed(_tag(text), text)
 
 
@@ -236,3 +255,11 @@ class _Build:
 
     def _fail(self, problem: str, node: yaml.Node, location: Location) -> NoReturn:
         raise YamlError(problem, node.start_mark.line + 1, location)
+
+
+class _MarkedBuild(_Build):
+    """The same for a value from the environment, in which nothing is replaced."""
+
+    def _scalar(self, node: yaml.Node, location: Location) -> Any:
+        is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return FromEnvironment(node.value) if is_plain else QuotedFromEnvironment(node.value)

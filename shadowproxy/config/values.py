@@ -154,7 +154,7 @@ JsonGlob = Annotated[
     _looks({"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}),
 ]
 ShadowName = Annotated[
-    str, BeforeValidator(read_shadow_name), _looks(_like("(?!(live|control)$)[a-z0-9][a-z0-9_-]{0,62}"))
+    str, BeforeValidator(read_shadow_name), _looks(_like("(?!(live|control)$)[A-Za-z0-9][A-Za-z0-9._-]{0,62}"))
 ]
 Salt = Annotated[str, PlainValidator(read_salt), _looks({"type": "string", "maxLength": 64})]
 Text = Annotated[str, PlainValidator(read_text), _ANY_TEXT]

@@ -70,7 +70,8 @@ class Program(Opened):
         """Called when the counts of reloads, or the last one's error, have changed."""
 
     async def _read_file(self, file: Path) -> Specs:
-        return await read_specs_apart(file, is_companion=self.specs.program.is_companion)
+        program = self.specs.program
+        return await read_specs_apart(file, program.options, is_companion=program.is_companion)
 
     def _unusable(self) -> dict[str, str]:
         """The shadows that cannot be used, each with the reason."""

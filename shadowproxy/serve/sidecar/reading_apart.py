@@ -8,6 +8,8 @@ import contextlib
 import os
 import pickle
 import sys
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from shadowproxy.serve.sidecar.reading import COMPANION, SIDECAR, Unreadable
@@ -16,10 +18,13 @@ from shadowproxy.serve.sidecar.specs import Specs
 MODULE = "shadowproxy.serve.sidecar.reading"
 
 
-async def read_specs_apart(file: Path, *, is_companion: bool = False) -> Specs:
-    """Read it in another process. Raises Unreadable; cancelling kills that process."""
+async def read_specs_apart(file: Path, options: Sequence[tuple[str, str]] = (), *, is_companion: bool = False) -> Specs:
+    """Read it in another process, with options of the command line over it.
+
+    Raises Unreadable; cancelling kills that process.
+    """
     reader = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", MODULE, COMPANION if is_companion else SIDECAR, str(file),
+        sys.executable, "-P", "-m", MODULE, COMPANION if is_companion else SIDECAR, str(file), *chain(*options),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

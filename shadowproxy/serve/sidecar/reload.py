@@ -114,7 +114,9 @@ class Reloads:
             if is_retry and self.census.error is None:
                 continue
             if self._file is None:
-                line = "cannot reload: the program was started with flags, there is no configuration file"
+                line = (
+                    "cannot reload: there is no configuration file, and a restart alone changes options and variables"
+                )
                 _log.warning("%s", line, extra={"event": "reload_failed"})
             else:
                 if not is_retry:

@@ -1,5 +1,6 @@
 """A configuration to what it means for each process, as plain data (specs.py). Only this module knows both."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,11 +14,13 @@ from shadowproxy.config import (
     ListenTls,
     Live,
     Match,
+    Options,
     Shadow,
     Tls,
     Unless,
     UnusableShadow,
     shown,
+    strays,
     warnings_for,
 )
 from shadowproxy.config.addresses import read_proxy
@@ -44,8 +47,9 @@ PACE = 0.005  # seconds between half milliseconds of reading a shadow's tiny chu
 LIVE = "live"
 
 
-def specify(config: Config) -> Specs:
-    return Specs(live(config), recorder(config), _program(config))
+def specify(config: Config, options: Options = ()) -> Specs:
+    """`options` are those that set keys in it, which a reload applies again."""
+    return Specs(live(config), recorder(config), _program(config, options))
 
 
 def specify_companion(companion: Companion) -> Specs:
@@ -216,7 +220,7 @@ def listen_tls(section: ListenTls) -> ListenTlsSpec:
     return ListenTlsSpec(section.cert, section.key, section.client_ca)
 
 
-def _program(config: Config) -> ProgramSpec:
+def _program(config: Config, options: Options) -> ProgramSpec:
     sections: list[Live | Shadow] = [config.live, *config.shadows.values()]
     files = [path for each in sections if each.url is not None for path in each.tls.files.values()]
     if config.listen_tls is not None:
@@ -230,8 +234,9 @@ def _program(config: Config) -> ProgramSpec:
         live_url=_plain(config.live.url),
         shadows={str(name): str(each.url) for name, each in config.shadows.items()},
         files=tuple(files),
-        warnings=(*warnings_for(config), *_lowered(config)),
+        warnings=(*warnings_for(config), *_lowered(config), *strays(os.environ)),
         repeats=tuple((str(name), _plain(tuple(methods)), line) for name, methods, line in repeats(config)),
+        options=tuple(options),
         shared_out=(config.limits.capture, config.limits.buffer) if config.limits.memory == "auto" else None,
     )
 

@@ -238,6 +238,7 @@ class ProgramSpec:
 
     `shared_out` has `limits.capture` and `limits.buffer` as they are written where `limits.memory` is `auto`, or else
     None: what becomes of them depends on how many workers there are. `is_companion`: it serves an application.
+    `options` are those of the command line that set keys, each with its value.
     """
 
     listen: tuple[Address, ...]
@@ -252,6 +253,7 @@ class ProgramSpec:
     repeats: tuple[tuple[str, tuple[str, ...], str], ...]
     shared_out: tuple[int, int] | None
     is_companion: bool = False
+    options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

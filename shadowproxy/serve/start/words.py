@@ -13,12 +13,14 @@ from shadowproxy.serve.telemetry.log_settings import Form, Level, OperatorLogSet
 LEVELS: Mapping[str, Level] = {each: each for each in get_args(Level)}
 FORMS: Mapping[str, Form] = {each: each for each in get_args(Form)}
 VARIABLES = ("SHADOWPROXY_LOG_LEVEL", "SHADOWPROXY_LOG_FORMAT", "SHADOWPROXY_ACCESS_LOG")
-"""With any of them set, click reads the command line."""
+"""With any of them set, or another option of `serve`'s, click reads the command line."""
+
+PREFIX = "SHADOWPROXY_SERVE__"
 
 
 def read(words: Sequence[str], environment: Mapping[str, str]) -> tuple[Path, OperatorLogSettings] | None:
     """The configuration file and how to log, of words each of which is written out; None for any other line."""
-    if any(name in environment for name in VARIABLES):
+    if any(name in VARIABLES or name.startswith(PREFIX) for name in environment):
         return None
     file: Path | None = None
     settings = OperatorLogSettings()
