@@ -7,6 +7,7 @@ What the supervisor does for its processes is done here as plainly as possible: 
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -22,6 +23,7 @@ from shadowproxy.serve.probes import passing
 from shadowproxy.serve.probes.front import Front
 from shadowproxy.serve.sidecar.live import LiveSide
 from shadowproxy.serve.sidecar.program import Program
+from shadowproxy.serve.sidecar.ramps import Ramps
 from shadowproxy.serve.sidecar.reading import read_specs
 from shadowproxy.serve.sidecar.recorder import FLUSH, LAST, RecorderSide
 from shadowproxy.serve.sidecar.specs import Specs
@@ -59,7 +61,8 @@ class Sidecar(Program):
         super().__init__(file)
         self._specs = specs
         self._access = access
-        self._steering = UNSTEERED
+        self._ramps = Ramps(specs.live, time.monotonic())
+        self._steering = self._ramps.follow(UNSTEERED, time.monotonic())
         self._front: Front | None = None
         self.live: LiveSide
         self.recorder: RecorderSide
@@ -109,7 +112,9 @@ class Sidecar(Program):
         )
         await self.recorder.__aenter__()
         stack.push_async_callback(self._close_recorder)
-        self.live = LiveSide(self._specs.live, self._sockets, access=self._access, reader=self._contexts)
+        self.live = LiveSide(
+            self._specs.live, self._sockets, access=self._access, reader=self._contexts, steering=self._steering
+        )
         self.live._hurry = self._hurry
         await stack.enter_async_context(self.live)
         ours, theirs = socket.socketpair()
@@ -154,17 +159,20 @@ class Sidecar(Program):
         self.recorder.supervisor = self._state()
 
     def _state(self) -> SupervisorState:
-        return SupervisorState(self.accepts, self._steering, self._reloads.census)
+        ramps = self._ramps.census(time.monotonic())
+        return SupervisorState(self.accepts, self._steering, self._reloads.census, ramps=ramps)
 
     async def steer(self, steering: Steering) -> None:
-        self._steering = steering
+        self._steering = steering = self._ramps.follow(steering, time.monotonic())
         self.recorder.supervisor = self._state()
         await self.live.steer(steering)
 
     async def _adopt(self, specs: Specs, only: frozenset[str] | None = None) -> None:
         contexts = await self.live.prepare(specs.live, only)
         self.recorder.prepare(specs.recorder)
-        self._steering = self._steering.under(specs.live.percents, self._specs.live.percents)
+        self._ramps.adopt(specs.live, time.monotonic())
+        steering = self._steering.under(specs.live.shares, self._specs.live.shares)
         self._specs = specs
         self.live.switch(specs.live, contexts)
+        await self.steer(steering)
         self.recorder.adopt(specs.recorder.generation)

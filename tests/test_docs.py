@@ -44,9 +44,11 @@ def test_the_example_does_the_same_as_a_file_without_its_defaults() -> None:
 
 def test_the_example_spells_out_every_key() -> None:
     values = yaml.safe_load(EXAMPLE)
-    values["compare"]["tolerance"] = {"*": {"abs": 0, "rel": 0}}  # these, and the next three, are in comments
+    values["compare"]["tolerance"] = {"*": {"abs": 0, "rel": 0}}  # these, and the next four, are in comments
     values["live"]["respond"] = {"status": 0, "headers": 0, "json": 0, "text": 0}
     values["listen_tls"] = {"cert": 0, "key": 0, "client_ca": 0}
+    conditions = {"live_p99_ratio": 0, "shadow_errors": 0}
+    values["shadows"]["challenger"]["percent"] = {"from": 0, "to": 0, "over": 0, "hold_out": 0, "while": conditions}
     values["shadows"]["challenger"]["state"] = {"learn": 0, "into": 0, "pairs": 0, "age": 0}
     assert {key for key in sorted(config.keys()) if not holds(values, key.split("."))} == set()
     for words in (
@@ -54,6 +56,7 @@ def test_the_example_spells_out_every_key() -> None:
         "json: {late",
         'text: "',
         "{cert: tls.crt, key: tls.key, client_ca: null}",
+        "{from: 1, to: 100, over: 2h, hold_out: 5, while: {live_p99_ratio: 1.05, shadow_errors: 0.02}}",
         "{learn: [/id], into: [path, json], pairs: 20000, age: 1h}",
         "abs: 0.001",
         "rel: 0.05",
@@ -90,6 +93,8 @@ def test_the_reference_states_the_default_that_is_used(key: str, default: str) -
     }
     if key.startswith("listen_tls."):
         base["listen_tls"] = {"cert": "/dev/null"}
+    if ".percent." in key:
+        base["shadows"]["challenger"]["percent"] = {"from": 1, "over": "1h"}
     if ".state." in key:
         base["shadows"]["challenger"]["state"] = {}
     without = config.from_values(base)

@@ -41,7 +41,7 @@ async def scrape(running: Proxy, written: int) -> str:
 
 
 async def test_the_document_lists_every_metric_and_no_other(proxy: StartProxy) -> None:
-    options = {"budget": {"tokens": 9}, "state": "auto"}
+    options = {"budget": {"tokens": 9}, "state": "auto", "percent": {"from": 1, "over": "1h"}}
     async with proxy(shadows={"a": always(answer(b"{}"))}, shadow_options=options, admin="127.0.0.1:0") as running:
         running.sidecar.recorder.uploads._job = Job("nowhere", "s3://bucket/")  # without the thread that would send
         await running.ask(GET)

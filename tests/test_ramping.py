@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import pytest
 
+from shadowproxy.exchange import Outcome
 from shadowproxy.serve.policy import ramping
-from shadowproxy.serve.policy.arms import Arms, bin_of, count_time, seconds_of
+from shadowproxy.serve.policy.arms import Arms, bin_of, seconds_of
 from shadowproxy.serve.policy.ramping import Evidence, RampSettings, RampState, Step, Word, add, advance, begin, judge
 
 SETTINGS = RampSettings(
@@ -126,11 +127,14 @@ def test_a_bin_tells_a_time_to_half_a_percent() -> None:
 
 def test_arms_count_from_nothing_after_each_take() -> None:
     arms = Arms()
-    count_time(arms.mirrored, 0.020)
-    count_time(arms.mirrored, 0.020)
-    count_time(arms.held_out, 0.030)
-    arms.tries, arms.errors, arms.shed = 3, 2, 1
-    assert Evidence(*arms.take()) == Evidence({bin_of(0.020): 2}, {bin_of(0.030): 1}, 3, 2, 1)
+    arms.count_live(20.0, mirrored=True)
+    arms.count_live(20.0, mirrored=True)
+    arms.count_live(30.0, mirrored=False)
+    for status in (200, 404, 503):
+        arms.count_answer(status)
+    for outcome in Outcome:
+        arms.count_missing(outcome)
+    assert Evidence(*arms.take()) == Evidence({bin_of(0.020): 2}, {bin_of(0.030): 1}, 11, 9, 1)
     assert Evidence(*arms.take()) == Evidence()
 
 

@@ -25,6 +25,7 @@ BASE: dict[str, Any] = {
 }
 KEYS = list(config.keys())
 LEAVES = sorted(key for key in KEYS if not any(other.startswith(f"{key}.") for other in KEYS))
+REQUIRED = ("shadows.*.url", "listen_tls.cert", "shadows.*.percent.from", "shadows.*.percent.over")
 BRANCHES = sorted({key.rpartition(".")[0] for key in KEYS} - {"shadows", "compare.tolerance"})
 
 
@@ -47,6 +48,8 @@ def place(key: str, value: object) -> dict[str, Any]:
     within = values
     if key.startswith("live.respond."):
         del values["live"]["url"]
+    if ".percent." in key:
+        values["shadows"]["challenger"]["percent"] = {"from": 0.1, "over": "1h"}
     if key.startswith("listen_tls."):
         values["listen_tls"] = {"cert": "/dev/null"}  # a file that can be read
     *parents, last = [{"*": "/p" if key.startswith("compare") else "challenger"}.get(s, s) for s in key.split(".")]
@@ -102,7 +105,7 @@ def test_every_key_has_its_words_and_its_default(key: str) -> None:
         else:
             found = next(each for each in (found, *found.get("anyOf", ())) if "properties" in each)["properties"][step]
     assert found["description"]
-    assert "default" in found or key in ("shadows.*.url", "listen_tls.cert")
+    assert "default" in found or key in REQUIRED
 
 
 @pytest.mark.parametrize("branch", BRANCHES)

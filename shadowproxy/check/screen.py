@@ -27,6 +27,8 @@ from shadowproxy.config import (
 )
 from shadowproxy.config.changes import changed
 from shadowproxy.config.repeating import repeated
+from shadowproxy.serve.policy.ramping import ENOUGH, RampSettings
+from shadowproxy.serve.sidecar import specify
 
 WIDTH = 80
 _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
@@ -129,8 +131,11 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     match = shadow.match
     named = () if match.methods == REPEATABLE or "*" in match.methods else match.methods
     conditions = list(_conditions(match, named))
-    share = "no request" if shadow.percent == 0 else f"{shadow.percent:g} % of requests"
+    percent = shadow.first_percent
+    share = "no request" if percent == 0 else f"{percent:g} % of requests"
     yield f"gets {share}{', where ' + ', '.join(conditions) if conditions else ''}"
+    if (ramp := specify.ramp(shadow)) is not None:
+        yield from _ramp(ramp)
     if unless := list(_conditions(match.not_, match.not_.methods)):
         yield f"except where {', or '.join(unless)}"
     yield repeated(match.methods)
@@ -154,6 +159,38 @@ def _shadow(shadow: Shadow, workers: int) -> Iterator[str]:
     )
     if changes:
         yield f"rewritten: {', '.join(changes)}"
+
+
+def _ramp(ramp: RampSettings) -> Iterator[str]:
+    steps = ", ".join(f"{each:g}" for each in ramp.steps[1:])
+    over, each = _duration(ramp.over), _time(ramp.step_time)
+    yield f"this rises to {ramp.to:g} % over {over} by steps of {each} or more: {steps}"
+    held_out, errors = f"{ramp.hold_out:g} % that are held out", ramp.shadow_errors
+    conditions = []
+    if ramp.live_p99_ratio is not None:
+        times = f"{ramp.live_p99_ratio:g} times"
+        conditions.append(f"live's p99 of mirrored requests is at most {times} that of {held_out}")
+    if errors is not None:
+        conditions.append(f"at most {100 * errors:g} % of its own requests fail")
+    if not conditions:
+        yield "whatever happens: it has no conditions"
+        return
+    yield f"while {' and '.join(conditions)}; else it steps back"
+    if ramp.live_p99_ratio is not None:
+        first, last = (_needed(ramp, percent) for percent in (ramp.steps[0], ramp.steps[-2]))
+        yield f"which takes about {first:,} requests at the first step and {last:,} at the last, or it takes longer"
+
+
+def _needed(ramp: RampSettings, percent: float) -> int:
+    """Requests until each arm has enough."""
+    return round(100 * ENOUGH / min(ramp.hold_out, (100 - ramp.hold_out) * percent / 100))
+
+
+def _time(seconds: float) -> str:
+    for unit, name in ((3600, "h"), (60, "m")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.3g} s"
 
 
 def _conditions(match: Match | Unless, methods: Sequence[str]) -> Iterator[str]:

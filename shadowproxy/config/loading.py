@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 from shadowproxy.config import source
 from shadowproxy.config.environment import settings_in
 from shadowproxy.config.keys import keys
-from shadowproxy.config.models import UNKNOWN_URL, Config, KeyFault, Shadow, UnusableShadow
+from shadowproxy.config.models import NUMBER, RAMP, UNKNOWN_URL, Config, KeyFault, Shadow, UnusableShadow
 from shadowproxy.config.settings import ConfigError, Layers, Options, dotted, line, settings_by
 from shadowproxy.config.source import Document, FromEnvironment, Location, NotSet, YamlError, is_of_shadow
 
@@ -137,6 +137,8 @@ def _is_value_of_shadow(location: Location) -> bool:
         return False
     known = frozenset(keys())
     steps = [str(step) for step in ("shadows", "*", *location[2:])]
+    if steps[2:] == ["percent"]:
+        return True  # a number, though it has keys where it is a ramp
     leads = [".".join(steps[:length]) for length in range(3, len(steps) + 1)]
     return any(lead in known and not any(key.startswith(f"{lead}.") for key in known) for lead in leads)
 
@@ -158,10 +160,13 @@ def _take_out(values: Any, locations: Iterable[Location], taken: Collection[Loca
     """Remove the values at `locations`, so that defaults apply. `taken` are the list items removed earlier."""
     # Later items of a list are removed first, so that the indexes of the others stay valid.
     for location in sorted(locations, reverse=True):
+        last = location[-1]
+        if location[2:3] == ("percent",):
+            values["shadows"][location[1]].pop("percent", None)  # whole: what a ramp needs has no default
+            continue
         around = values
         for step in location[:-1]:
             around = around[step]
-        last = location[-1]
         if location[2:] == ("url",):
             around["url"] = UNKNOWN_URL  # which has no default
         elif isinstance(last, int):
@@ -219,8 +224,9 @@ def _readable(text: str) -> str:
 
 
 def _explained(detail: ErrorDetails) -> tuple[Location, str]:
-    # Pydantic marks a mapping's key with a last step of "[key]"; the key itself is the step before.
-    location = tuple(step for step in detail["loc"] if step != "[key]")
+    # Pydantic marks a mapping's key with a last step of "[key]"; the key itself is the step before. It names the form
+    # of a value that has two.
+    location = tuple(step for step in detail["loc"] if step not in ("[key]", NUMBER, RAMP))
     context = detail.get("ctx", {})
     match detail["type"]:
         case "unexpected_keyword_argument":

@@ -4,12 +4,13 @@ docs/reference/configuration.md explains every key. These are pydantic dataclass
 has a method `json`, and `json` is a key here.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from shadowproxy.addresses import TcpAddress, overlap, token_fault
@@ -40,20 +41,24 @@ from shadowproxy.config.values import (
     ParameterPattern,
     PathGlob,
     Percent,
+    PercentBelowAll,
     PlaceInto,
     Pointer,
     PointerPattern,
     PositiveBytes,
     PositiveCount,
+    PositivePercent,
     PositiveSeconds,
     Prediction,
     ProxyUrl,
+    Ratio,
     RawPath,
     ReadableFile,
     Salt,
     SamplingKey,
     Seconds,
     ShadowName,
+    Share,
     StateValue,
     StoreFolder,
     Text,
@@ -318,10 +323,44 @@ class State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class While:
+    """What must hold for a percent to rise: ratios and shares. null: without this condition."""
+
+    live_p99_ratio: Annotated[Ratio | None, Nullable] = 1.05
+    shadow_errors: Annotated[Share | None, Nullable] = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Ramp:
+    """A percent that rises from one to another within `over` seconds, by steps that double it, and steps back."""
+
+    from_: PositivePercent = Field(alias="from")
+    to: PositivePercent = 100.0
+    over: PositiveSeconds
+    hold_out: PercentBelowAll = 5.0
+    while_: While = Field(default=While(), alias="while")
+
+    def __post_init__(self) -> None:
+        if self.from_ >= self.to:
+            raise ValueError("from must be lower than to; a percent that stays is a plain number")
+        steps = math.ceil(math.log2(self.to / self.from_))
+        if self.over < steps:
+            raise ValueError(f"over must be at least {steps} s: the percent rises in {steps} steps of 1 s or more")
+
+
+NUMBER, RAMP = "(number)", "(ramp)"
+"""The two forms of `percent`. Pydantic names them in the location of an error; no key looks like that."""
+
+
+def _form(value: object) -> str:
+    return RAMP if isinstance(value, Mapping | Ramp) else NUMBER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Shadow:
     url: Url
     proxy: Annotated[ProxyUrl | None, Nullable] = Field(default=None, repr=False)
-    percent: Percent = 100.0
+    percent: Annotated[Annotated[Percent, Tag(NUMBER)] | Annotated[Ramp, Tag(RAMP)], Discriminator(_form)] = 100.0
     match: Match = Match()
     connect_timeout: PositiveSeconds = 5.0
     max_age: Annotated[PositiveSeconds | None, Nullable] = 60.0
@@ -337,6 +376,16 @@ class Shadow:
     state: Annotated[State | None, Nullable, StateValue] = None
     budget: Budget = Budget()
     tls: Tls = Tls()
+
+    @property
+    def ramp(self) -> Ramp | None:
+        """How its percent rises, None where it is a number."""
+        return self.percent if isinstance(self.percent, Ramp) else None
+
+    @property
+    def first_percent(self) -> float:
+        """The percent from the start on."""
+        return self.percent.from_ if isinstance(self.percent, Ramp) else self.percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

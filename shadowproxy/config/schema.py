@@ -27,7 +27,7 @@ from shadowproxy.config.models import Config, Live
 
 FILE = Path(__file__).with_name("schema.json")
 
-_ROW = re.compile(r"^\| `([a-z_.A-Z]+)` \|([^|]*)\|(.*)\|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([a-z0-9_.A-Z]+)` \|([^|]*)\|(.*)\|$", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 _LIKE_LIVE = re.compile(r"As for live\.")
 _ENVIRONMENT = {
@@ -92,7 +92,8 @@ def _value(hint: Any, prefix: str, rows: Mapping[str, tuple[str, str]]) -> dict[
             return _annotated(arguments[0], arguments[1:], prefix, rows)
         case origin if origin in (Union, UnionType):
             forms = [_value(each, prefix, rows) for each in arguments if each is not NoneType]
-            return {"anyOf": [*(form for each in forms for form in each.get("anyOf", [each])), {"type": "null"}]}
+            nothing = [{"type": "null"}] if NoneType in arguments else []
+            return {"anyOf": [*(form for each in forms for form in each.get("anyOf", [each])), *nothing]}
         case origin if origin is Literal:
             return {"anyOf": [{"enum": list(arguments)}, {"$ref": "#/$defs/environment"}]}
         case origin if origin is tuple:

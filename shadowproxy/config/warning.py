@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from shadowproxy.addresses import SHORT_TOKEN
-from shadowproxy.config.models import Config, Live, Shadow
+from shadowproxy.config.models import Config, Live, Ramp, Shadow
 from shadowproxy.config.source import FromEnvironment
 from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.redaction import Redaction
@@ -11,9 +11,32 @@ from shadowproxy.redaction import Redaction
 _WILD = frozenset("*?[")
 
 
+def _ramp_warnings(config: Config, name: str, ramp: Ramp) -> Iterator[str]:
+    if ramp.while_.live_p99_ratio is None:
+        return
+    if config.live.respond is not None:
+        yield f"shadows.{name}.percent.while.live_p99_ratio says nothing about live.respond, which always answers alike"
+    if config.sampling.key != "request_id":
+        yield (
+            f"shadows.{name}.percent.while.live_p99_ratio compares requests of other sampling keys with each other: "
+            "if live is slower for some keys than for others, that counts too"
+        )
+    others = [other for other, each in config.shadows.items() if other != name and 0 < each.first_percent < 100]
+    if others:
+        yield (
+            f"shadows.{name}.percent.while.live_p99_ratio cannot tell this shadow from {others[0]}, which gets a part "
+            "of the requests too: raise one after the other"
+        )
+
+
 def warnings_for(config: Config) -> tuple[str, ...]:
     """One line for each."""
     return tuple(_warnings(config))
+
+
+def _chooses(shadow: Shadow) -> bool:
+    """Whether its percent chooses some of the requests, and leaves others."""
+    return 0 < shadow.first_percent < 100
 
 
 def _is_written_out(glob: str) -> bool:
@@ -67,11 +90,13 @@ def _warnings(config: Config) -> Iterator[str]:
             literal = isinstance(value, str) and not isinstance(value, FromEnvironment)
             if literal and is_credential(pointer.rpartition("/")[2], value):
                 yield f"shadows.{name}.rewrite.json.{pointer} {written_out}"
-        if shadow.state is not None and 0 < shadow.percent < 100 and config.sampling.key == "request_id":
+        if shadow.state is not None and _chooses(shadow) and config.sampling.key == "request_id":
             yield (
                 f"shadows.{name}.percent tears sessions apart, whose other requests are then state_unknown: "
                 "choose whole ones by sampling.key"
             )
+        if shadow.ramp is not None:
+            yield from _ramp_warnings(config, name, shadow.ramp)
         if shadow.timeout > config.drain:
             yield f"shadows.{name}.timeout is longer than drain: stopping may cut off answers that are still in time"
         if shadow.url == config.live.url:

@@ -28,6 +28,49 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
+class RampStep:
+    """A step of a ramp: when, in seconds since the epoch, from and to which percent, and why."""
+
+    at: float
+    before: float
+    after: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RampCondition:
+    """What the evidence of the present step says of one condition, as `ramping.Judged`."""
+
+    name: str
+    word: str
+    figure: float | None
+    low: float | None
+    allowed: float
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class RampCensus:
+    """Where a ramp stands. `state` is rising, holding, waiting after a step back, top, or halted by an operator.
+
+    `percent` is the ramp's own, also where an operator's is in force. `next_at`, in seconds since the epoch, is when
+    it rises to `next_percent` at the earliest; both are None where it does not. `why` says what keeps it from rising.
+    `raised` and `back` count its steps since the ramp began.
+    """
+
+    state: str
+    steps: tuple[float, ...]
+    percent: float
+    next_percent: float | None
+    next_at: int | None
+    why: str | None
+    raised: int
+    back: int
+    last: RampStep | None
+    conditions: tuple[RampCondition, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ShadowCensus:
     """One shadow, or the control. `configured_percent` is the file's, `percent` the one in force.
 
@@ -37,6 +80,7 @@ class ShadowCensus:
     counted only with one of these. All are None without such a bound. `unusable` says why its own settings cannot be
     used, and is None if they can. `translated` requests were sent with its own IDs in place of live's; `ids` is how
     many of these are known now, None without `state`, and `ids_dropped` how many were given up for others, or for age.
+    `ramp` is known to the supervisor alone, and None without one.
     """
 
     name: str
@@ -65,6 +109,7 @@ class ShadowCensus:
     translated: int = 0
     ids: int | None = None
     ids_dropped: int = 0
+    ramp: RampCensus | None = None
 
     @property
     def budget_parts(self) -> list[tuple[str, float, float]]:

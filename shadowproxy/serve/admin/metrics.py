@@ -166,8 +166,22 @@ def _shadows(census: Census) -> Iterator[Metric]:
     allowed = GaugeMetricFamily(
         "shadowproxy_shadow_budget_allowed", "How much a shadow's budget allows.", labels=["shadow", "of"]
     )
+    steps = CounterMetricFamily(
+        "shadowproxy_ramp_steps",
+        "Steps of a percent that rises by itself, by direction.",
+        labels=["shadow", "direction"],
+    )
+    waiting_ramp = GaugeMetricFamily(
+        "shadowproxy_ramp_waiting",
+        "1 while a ramp that has stepped back waits before it rises again.",
+        labels=["shadow"],
+    )
     for shadow in census.shadows:
         name = shadow.name
+        if shadow.ramp is not None:
+            steps.add_metric([name, "up"], shadow.ramp.raised)
+            steps.add_metric([name, "back"], shadow.ramp.back)
+            waiting_ramp.add_metric([name], shadow.ramp.state == "waiting")
         for of, so_far, most in shadow.budget_parts:
             used.add_metric([name, of], so_far)
             allowed.add_metric([name, of], most)
@@ -186,7 +200,7 @@ def _shadows(census: Census) -> Iterator[Metric]:
         unusable.add_metric([name], shadow.unusable is not None)
         percent.add_metric([name], shadow.percent)
     yield from (chosen, not_chosen, outcomes, retries, verdicts, in_flight, waiting, breaker, paused, unusable, percent)
-    yield from (used, allowed)
+    yield from (used, allowed, steps, waiting_ramp)
     yield _histogram(
         "shadowproxy_shadow_duration_seconds",
         "Time of a shadow's whole response, from dialling to its last byte.",

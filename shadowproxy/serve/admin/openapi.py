@@ -6,6 +6,7 @@ from shadowproxy import __version__
 from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.recent import MAX_RECORDS, RECORD_ID
 from shadowproxy.serve.policy.not_chosen import NotChosen
+from shadowproxy.serve.policy.ramping import Word
 
 _Schema = dict[str, Any]
 
@@ -48,6 +49,26 @@ def _ref(name: str) -> _Schema:
 _LATENCY = _object(p50_ms=_or_null(AMOUNT), p99_ms=_or_null(AMOUNT), count=COUNT)
 _SAMPLING_KEYS = _object(first=COUNT, again=COUNT)
 _PARTS: _Schema = {"type": "array", "items": TEXT, "minItems": 3, "maxItems": 3}
+_RAMP = _object(
+    state={"enum": ["rising", "holding", "waiting", "top", "halted"]},
+    steps=_list(PERCENT),
+    percent=PERCENT,
+    next=_or_null(_object(percent=PERCENT, at=TIME)),
+    why=_or_null(TEXT),
+    raised=COUNT,
+    back=COUNT,
+    last=_or_null(_object(**{"at": TIME, "from": PERCENT, "to": PERCENT, "why": TEXT})),
+    conditions=_list(
+        _object(
+            name={"enum": ["live_p99_ratio", "shadow_errors"]},
+            result={"enum": list(Word)},
+            figure=_or_null(AMOUNT),
+            low=_or_null(AMOUNT),
+            allowed=AMOUNT,
+            says=TEXT,
+        )
+    ),
+)
 _SHADOW_STATE: dict[str, _Schema] = {
     "url": TEXT,
     "percent": PERCENT,
@@ -70,6 +91,7 @@ _SHADOW_STATE: dict[str, _Schema] = {
     "not_chosen": _counts(*NotChosen),
     "answers_failed": COUNT,
     "state": _or_null(_object(translated=COUNT, ids=COUNT, dropped=COUNT)),
+    "ramp": _or_null(_RAMP),
 }
 
 

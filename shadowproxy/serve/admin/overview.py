@@ -16,7 +16,7 @@ import orjson
 
 from shadowproxy import __version__
 from shadowproxy.exchange import CONTROL, LIVE, Outcome
-from shadowproxy.serve.admin.census import Census, ShadowCensus
+from shadowproxy.serve.admin.census import Census, RampCensus, ShadowCensus
 from shadowproxy.serve.admin.trend import RATE_WINDOW, WINDOW, Period, Trend, milliseconds, quantile
 
 SAMPLE_EVERY = 1.0
@@ -196,7 +196,42 @@ def shadow_state(shadow: ShadowCensus) -> dict[str, Any]:
         "not_chosen": shadow.not_chosen,
         "answers_failed": shadow.answers_failed,
         "state": state(shadow),
+        "ramp": ramp(shadow.ramp),
     }
+
+
+def ramp(ramp: RampCensus | None) -> dict[str, Any] | None:
+    """Where a percent that rises by itself stands; None where it is a number."""
+    if ramp is None:
+        return None
+    last = ramp.last
+    return {
+        "state": ramp.state,
+        "steps": ramp.steps,
+        "percent": ramp.percent,
+        "next": None
+        if ramp.next_percent is None or ramp.next_at is None
+        else {"percent": ramp.next_percent, "at": _iso(ramp.next_at)},
+        "why": ramp.why,
+        "raised": ramp.raised,
+        "back": ramp.back,
+        "last": None if last is None else {"at": _iso(last.at), "from": last.before, "to": last.after, "why": last.why},
+        "conditions": [
+            {
+                "name": each.name,
+                "result": each.word,
+                "figure": _rounded(each.figure),
+                "low": _rounded(each.low),
+                "allowed": each.allowed,
+                "says": each.says,
+            }
+            for each in ramp.conditions
+        ],
+    }
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 6)
 
 
 def state(shadow: ShadowCensus) -> dict[str, int] | None:

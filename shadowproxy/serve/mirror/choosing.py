@@ -28,13 +28,25 @@ class Chooser:
         self.keys.start_over()
         self._keys_logged = False
 
-    def choose(self, plan: MirrorPlan, request: Request) -> list[Lane]:
-        """The lanes of the shadows that this request is chosen for, the control's last. Never waits."""
+    def choose(self, plan: MirrorPlan, request: Request, held_out: list[Lane]) -> list[Lane]:
+        """The lanes of the shadows that this request is chosen for, the control's last. Never waits.
+
+        `held_out` gets those from which it is held out.
+        """
         body = JsonBody(request) if plan.reads_bodies else None
         chosen: list[Lane] = []
         position: float | None = None
         sampled: float | None = None
+        aside: float | None = None
         for lane in plan.lanes:
+            if lane.hold_out > 0.0 and plan.hold_out_position is not None:
+                if aside is None:
+                    aside = plan.hold_out_position(request, body)
+                if aside < lane.hold_out:
+                    if self._matches(lane, request, body, f"shadows.{lane.shadow.name}.match"):
+                        lane.counts.not_chosen[NotChosen.HELD_OUT] += 1
+                        held_out.append(lane)
+                    continue
             if lane.percent < 100.0:  # else there is nothing to sample
                 if position is None:
                     position = plan.position(request, body)

@@ -36,6 +36,7 @@ from shadowproxy.serve.mirror.pulse import Pulse
 from shadowproxy.serve.mirror.sessions import WHY_UNKNOWN, Sessions
 from shadowproxy.serve.mirror.settled import shortened
 from shadowproxy.serve.mirror.warnings import ShadowWarnings
+from shadowproxy.serve.policy.arms import Arms
 from shadowproxy.serve.policy.headers import fields_for_shadow, section_for_shadow
 from shadowproxy.serve.policy.payload import NotRead
 from shadowproxy.serve.policy.query import remove_credentials
@@ -229,9 +230,13 @@ class Mirror:
         exchange.request = request
         try:
             now = self._loop.time()
-            lanes = self.chooser.choose(exchange.plan, request)
+            held_out: list[Lane] = []
+            lanes = self.chooser.choose(exchange.plan, request, held_out)
             if (only := exchange.only) is not None:
                 lanes = [lane for lane in lanes if lane.shadow.name in only]
+                held_out = [lane for lane in held_out if lane.shadow.name in only]
+            if exchange.plan.hold_out_position is not None and unfit is None:
+                self._note_arms(exchange, lanes, held_out, now)
             if exchange.plan.keeps_state:
                 exchange.watch(request)
             if lanes and unfit is None and len(request.body) < exchange.request_body.kept:
@@ -246,6 +251,8 @@ class Mirror:
         """Take live's outcome. `request` is the one that was offered, or the received part of one that never was."""
         exchange.request = request
         exchange.live = live
+        if exchange.arms is not None and exchange.tunnel is None:
+            _count_live(exchange.arms, live)
         if exchange.watches is not None:
             for lane, watch in exchange.watches.items():
                 watch.live_end(request, live)
@@ -277,6 +284,21 @@ class Mirror:
         if lane.state is not None:
             exchange.watch(request)[lane].job = job
         self._take(lane, job)
+
+    def _note_arms(
+        self, exchange: UnsettledExchange, chosen: Iterable[Lane], held_out: Iterable[Lane], now: float
+    ) -> None:
+        """Have live's time count in the arms of ramps, wherever a shadow would be sent requests now.
+
+        Also where its lane is full: a request of a busy time counts in its arm whatever becomes of its copy, or the
+        arms would differ in more than chance.
+        """
+        if self._halt_reason() is not None:
+            return
+        arms = [(lane.counts.arms, True) for lane in chosen if lane.hold_out > 0.0 and lane.is_open(now)]
+        arms += [(lane.counts.arms, False) for lane in held_out if lane.is_open(now)]
+        if arms:
+            exchange.arms = arms
 
     def _take(self, lane: Lane, job: Job) -> None:
         """Begin a job in the next turn, or have it wait for a slot."""
@@ -431,6 +453,11 @@ class Mirror:
 
     def _settle(self, exchange: UnsettledExchange, lane: Lane, leg: ShadowLeg) -> None:
         lane.counts.outcomes[Outcome.OK if isinstance(leg, Reply) else leg.outcome] += 1
+        if lane.shadow.ramped:
+            if isinstance(leg, Reply):
+                lane.counts.arms.count_answer(leg.status)
+            else:
+                lane.counts.arms.count_missing(leg.outcome)
         if not isinstance(leg, Reply):
             self._warnings.no_answer(lane.shadow.name, leg, exchange.request)
         watch = None if exchange.watches is None else exchange.watches.get(lane)
@@ -482,6 +509,13 @@ class Mirror:
             lanes = frozenset(self._every_lane())
             self._legs = {lane: legs for lane, legs in self._legs.items() if lane in lanes}
             self._sessions.keep(lanes)
+
+
+def _count_live(arms: list[tuple[Arms, bool]], live: LiveLeg) -> None:
+    """Count live's time. A timeout's is too short, if anything; any other failure ends at a time that says nothing."""
+    if isinstance(live, Reply) or live.outcome is Outcome.TIMEOUT:
+        for each, mirrored in arms:
+            each.count_live(live.total_ms, mirrored=mirrored)
 
 
 def _skipped(outcome: Outcome, lane: Lane) -> Skipped:

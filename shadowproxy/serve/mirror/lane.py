@@ -17,6 +17,7 @@ from shadowproxy.serve.account import Memory
 from shadowproxy.serve.http1.section import Section
 from shadowproxy.serve.mirror.capture import Capture
 from shadowproxy.serve.mirror.shadow import ShadowCounts, ShadowEndpoint, ShadowSettings
+from shadowproxy.serve.policy.arms import Arms
 from shadowproxy.serve.policy.logged import ALL_OF_EACH, LogNeeds
 from shadowproxy.serve.policy.sampling import Position
 from shadowproxy.serve.state.shadow_state import ShadowState
@@ -58,6 +59,7 @@ class MirrorPlan:
     `control_position` the one for the control arm. `capture` is the most bytes that are copied of one body.
     `reads_bodies`: a position or a lane's match depends on the request's body. `sampling_key` is the configuration's.
     `needs` says what of a body is recorded where nobody compares it. `keeps_state`: a shadow has IDs of its own.
+    `hold_out_position` gives a request's position for holding it out; None where no shadow has a ramp.
     """
 
     lanes: tuple["Lane", ...]
@@ -70,6 +72,7 @@ class MirrorPlan:
     sampling_key: str = "request_id"
     needs: LogNeeds = ALL_OF_EACH
     keeps_state: bool = False
+    hold_out_position: Position | None = None
 
     @property
     def all_lanes(self) -> tuple["Lane", ...]:
@@ -84,12 +87,15 @@ class UnsettledExchange:
     them. `awaited` is how many shadows have no outcome yet, `mirrored`
     whether a lane took the request on. `received_at` is by time.perf_counter.
 
+    `arms` are those in which live's time counts, each with whether the request was chosen for that shadow or held out.
+
     `captures` are the copies of bodies: the request's, live's answer and the shadows' answers. `watches` learn the IDs
     of this exchange, one for each shadow that has its own; None before the first of them is needed.
     """
 
     __slots__ = (
         "answer_body",
+        "arms",
         "awaited",
         "captures",
         "control",
@@ -121,6 +127,7 @@ class UnsettledExchange:
         self.tunnel: Tunnel | None = None
         self.awaited = 0
         self.mirrored = False
+        self.arms: list[tuple[Arms, bool]] | None = None
         self.watches: dict[Lane, Watch] | None = None
 
     def watch(self, request: Request) -> "dict[Lane, Watch]":
@@ -178,6 +185,8 @@ class LaneStatistics:
 class Lane:
     """One shadow's queue and state. Times are the loop's. Operators change `percent` and `paused`.
 
+    `hold_out` is that of the settings while a ramp sets the percent, and 0 else.
+
     An endpoint that has to be started first sets `held_until`: deadlines count from there.
 
     `*_logged`: a warning of that kind was logged, and is not logged again under this configuration.
@@ -188,6 +197,7 @@ class Lane:
         self.endpoint = endpoint
         self.counts = counts
         self.percent = shadow.percent
+        self.hold_out = 0.0
         self.paused = False
         self.credentials_logged = False
         self.rewrite_logged = False
@@ -268,6 +278,10 @@ class Lane:
         if self._running + len(self._waiting) + len(self._held) >= shadow.in_flight + shadow.lane:
             return Outcome.LANE_FULL
         return None
+
+    def is_open(self, now: float) -> bool:
+        """Whether the shadow would be sent requests now, if there were room for them."""
+        return self._closed(now) is None
 
     def hold(self, job: Job) -> None:
         """Keep a job that waits for something else than a slot."""

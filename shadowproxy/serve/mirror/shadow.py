@@ -6,6 +6,7 @@ from typing import Protocol
 
 from shadowproxy.exchange import Field, Outcome
 from shadowproxy.serve.http1.section import Section
+from shadowproxy.serve.policy.arms import Arms
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.policy.sampling import Match
@@ -21,7 +22,8 @@ class ShadowSettings:
     `state`: the shadow has IDs of its own, and how they are learnt; None if requests are sent as they are.
 
     `unusable` says why the shadow cannot be used now, None means that it can. `repeats_by_default`: the file names no
-    methods for it, so the default ones apply.
+    methods for it, so the default ones apply. `ramped`: its percent rises by itself, and what that is decided by is
+    counted; `hold_out` percent of the requests are then never sent to it.
     """
 
     name: str
@@ -41,11 +43,16 @@ class ShadowSettings:
     unusable: str | None = None
     repeats_by_default: bool = False
     state: StateSettings | None = None
+    ramped: bool = False
+    hold_out: float = 0.0
 
 
 @dataclass(slots=True)
 class ShadowCounts:
-    """One shadow's counts since the start. Verdicts are not among them: the recorder counts these."""
+    """One shadow's counts since the start. Verdicts are not among them: the recorder counts these.
+
+    `arms` is what its ramp is decided by, and begins again whenever it is taken.
+    """
 
     chosen: int = 0
     translated: int = 0
@@ -53,6 +60,7 @@ class ShadowCounts:
     retries: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     times: DurationBuckets = field(default_factory=DurationBuckets)
+    arms: Arms = field(default_factory=Arms)
 
 
 class ShadowEndpoint(Protocol):

@@ -10,3 +10,4 @@ class NotChosen(StrEnum):
     METHOD = "method"
     MATCH = "match"
     UNREAD_BODY = "unread_body"
+    HELD_OUT = "held_out"

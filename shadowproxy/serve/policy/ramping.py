@@ -204,7 +204,7 @@ def _judge_live(evidence: Evidence, allowed: float) -> Judged:
 
 def _judge_errors(evidence: Evidence, allowed: float) -> Judged:
     name = "shadow_errors"
-    tries, errors = evidence.tries, evidence.errors
+    tries, errors = evidence.tries, min(evidence.errors, evidence.tries)
     if tries < FEW or (tries < TRIES and not _is_above(errors, tries, allowed)):
         says = f"the shadow's errors need {TRIES} requests: {tries} so far"
         return Judged(name, Word.TOO_LITTLE, None, None, allowed, says)

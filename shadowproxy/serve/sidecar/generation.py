@@ -27,6 +27,9 @@ from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering
 from shadowproxy.serve.system import descriptors
 from shadowproxy.serve.upstreams.endpoint import Endpoint
 
+HELD_OUT = "held-out"
+"""A salt of its own: whether a request is held out must not depend on whether percent chooses it."""
+
 AnyEndpoint: TypeAlias = Endpoint | CandidateEndpoint
 
 
@@ -89,7 +92,8 @@ def build(
             return previous
         new = Lane(settings, endpoint, counts.setdefault(settings.name, ShadowCounts()), now)
         new.paused = settings.name in steering.paused_shadows
-        new.percent = steering.percents.get(settings.name, settings.percent)
+        new.percent = steering.percent(settings.name, settings.percent)
+        new.hold_out = settings.hold_out if steering.ramps_on(settings.name) else 0.0
         if previous is not None:
             new.take_over(previous)
         return new
@@ -117,6 +121,9 @@ def build(
             compared=spec.compared,
         ),
         keeps_state=any(each.state is not None for each in lanes_of_shadows),
+        hold_out_position=sampling.sampler(spec.sampling_key, f"{HELD_OUT}/{spec.sampling_salt}")
+        if any(each.shadow.hold_out for each in lanes_of_shadows)
+        else None,
     )
     service = Service(
         live=FixedAnswer(*spec.answer) if spec.answer is not None else _live(endpoints),
@@ -214,4 +221,6 @@ def _shadow(name: str, spec: ShadowSpec) -> ShadowSettings:
         forward_credentials=spec.forward_credentials,
         repeats_by_default=spec.repeats_by_default,
         state=spec.state,
+        ramped=spec.ramp is not None,
+        hold_out=0.0 if spec.ramp is None else spec.ramp.hold_out,
     )

@@ -20,6 +20,7 @@ from shadowproxy.serve.live import proxy
 from shadowproxy.serve.mirror.dispatch import Mirror
 from shadowproxy.serve.mirror.lane import MirrorPlan
 from shadowproxy.serve.neighbours.neighbours import Neighbours
+from shadowproxy.serve.policy.ramping import Evidence
 from shadowproxy.serve.sidecar import generation
 from shadowproxy.serve.sidecar.contexts import LISTEN, ContextError, Contexts, GenerationError, Reader
 from shadowproxy.serve.sidecar.generations import Generations
@@ -81,6 +82,7 @@ class LiveSide(Opened):
         self._knowing = knowing
         self._hurry = asyncio.Event()
         self._stopping = False
+        self._failed: dict[str, int] = {}  # at the last `evidence`
         self.outbox = Outbox(
             budget=backlog(spec),
             most=most_waiting(spec),
@@ -127,6 +129,20 @@ class LiveSide(Opened):
             ids_not_shared=self._neighbours.counts.lost,
             now=asyncio.get_running_loop().time(),
         )
+
+    def evidence(self) -> dict[str, Evidence]:
+        """What each ramp is decided by, counted since the last call. Answers whose body says that they failed are known
+        from the recorder, a little later than the answers themselves."""
+        failed = self.outbox.statistics().failed
+        found: dict[str, Evidence] = {}
+        for lane in self.mirror.lanes:
+            name = lane.shadow.name
+            if lane.shadow.ramped:
+                taken = Evidence(*lane.counts.arms.take())
+                more = failed.get(name, 0) - self._failed.get(name, 0)
+                found[name] = taken._replace(errors=taken.errors + more)
+        self._failed = dict(failed)
+        return found
 
     def connect(self, ours: socket.socket) -> None:
         """Hand exchanges over to the recorder at the other end."""
@@ -247,6 +263,11 @@ class LiveSide(Opened):
                 (mirror.resume if lane.paused else mirror.pause)(name)
             if lane.percent != (percent := steering.percents.get(name, lane.percent)):
                 mirror.set_percent(name, percent)
+            if steering.ramps_on(name):
+                lane.percent = steering.ramps[name]  # the supervisor logs it
+                lane.hold_out = lane.shadow.hold_out
+            else:
+                lane.hold_out = 0.0
         self.outbox.send_census()
 
     async def prepare(self, spec: LiveSpec, only: frozenset[str] | None = None) -> Contexts:
@@ -270,7 +291,7 @@ class LiveSide(Opened):
         """Serve new requests by `spec`, all at once."""
         before = self._generations.current
         assert before is not None  # since `_open`
-        self._steering = self._steering.under(spec.percents, before.spec.percents)
+        self._steering = self._steering.under(spec.shares, before.spec.shares)
         new = self._generations.build(spec, contexts, self._steering)
         self._generations.add(new)
         self._neighbours.share(maps_of(new.plan))

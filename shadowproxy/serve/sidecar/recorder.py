@@ -184,7 +184,7 @@ class RecorderSide(Opened):
                 replace(
                     each,
                     paused=each.name in steering.paused_shadows,
-                    percent=steering.percents.get(each.name, each.percent),
+                    percent=steering.percent(each.name, each.percent),
                 )
                 for each in merged.shadows
             ),

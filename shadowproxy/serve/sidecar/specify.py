@@ -27,6 +27,7 @@ from shadowproxy.config.addresses import read_proxy
 from shadowproxy.config.repeating import repeats
 from shadowproxy.exchange import CALL, CONTROL
 from shadowproxy.redaction import Redaction
+from shadowproxy.serve.policy.ramping import RampSettings
 from shadowproxy.serve.sidecar.room import share_out_memory
 from shadowproxy.serve.sidecar.specs import (
     EndpointSpec,
@@ -245,7 +246,7 @@ def _shadow(shadow: Shadow) -> ShadowSpec:
     match = shadow.match
     return ShadowSpec(
         endpoint=endpoint(shadow),
-        percent=shadow.percent,
+        percent=float(shadow.first_percent),
         match=_requests(match),
         unless=_requests(match.not_),
         rewrite_path=_plain(shadow.rewrite.path),
@@ -263,6 +264,24 @@ def _shadow(shadow: Shadow) -> ShadowSpec:
         repeats_by_default=match.methods == REPEATABLE,
         missing=shadow.reason if isinstance(shadow, UnusableShadow) else None,
         state=state(shadow),
+        ramp=ramp(shadow),
+    )
+
+
+def ramp(shadow: Shadow) -> RampSettings | None:
+    """How the shadow's percent rises; None if it is a number."""
+    given = shadow.ramp
+    if given is None:
+        return None
+    conditions = given.while_
+    return RampSettings(
+        start=float(given.from_),
+        to=float(given.to),
+        over=given.over,
+        hold_out=0.0 if conditions.live_p99_ratio is None else float(given.hold_out),
+        live_p99_ratio=_plain(conditions.live_p99_ratio),
+        shadow_errors=_plain(conditions.shadow_errors),
+        timeout=shadow.timeout,
     )
 
 

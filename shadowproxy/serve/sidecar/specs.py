@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from shadowproxy.addresses import Address
 from shadowproxy.exchange import CONTROL, Fields
+from shadowproxy.serve.policy.ramping import RampSettings
 from shadowproxy.serve.state.settings import StateSettings
 
 
@@ -85,7 +86,10 @@ class RequestsSpec:
 
 @dataclass(frozen=True, slots=True)
 class ShadowSpec:
-    """A shadow, or live as the control. `missing` says what the environment lacks for it; it then gets no requests."""
+    """A shadow, or live as the control. `missing` says what the environment lacks for it; it then gets no requests.
+
+    `percent` is where `ramp` begins, if there is one.
+    """
 
     endpoint: EndpointSpec
     percent: float
@@ -106,6 +110,7 @@ class ShadowSpec:
     repeats_by_default: bool
     missing: str | None = None
     state: StateSettings | None = None
+    ramp: RampSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,16 @@ class LiveSpec:
         """The percents of the shadows, and of the control: of all that operators can steer."""
         control = {} if self.control is None else {CONTROL: self.control.percent}
         return {name: each.percent for name, each in self.shadows.items()} | control
+
+    @property
+    def ramps(self) -> dict[str, tuple[RampSettings, str]]:
+        """The ramps, by shadow, each with the shadow's address: another candidate begins again."""
+        return {name: (each.ramp, each.endpoint.url) for name, each in self.shadows.items() if each.ramp is not None}
+
+    @property
+    def shares(self) -> dict[str, object]:
+        """What the file says of each percent, for equality alone."""
+        return {**self.percents, **self.ramps}
 
     @property
     def missing(self) -> dict[str, str]:

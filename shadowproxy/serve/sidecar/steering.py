@@ -9,11 +9,23 @@ from shadowproxy.serve.sidecar.specs import Specs
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """Pauses and percents as operators have set them. `percents` has only the shadows whose percent was set."""
+    """Pauses and percents as operators have set them. `percents` has only the shadows whose percent was set.
+
+    `ramps` is where each ramp stands. An operator's percent stands above it, and ends the ramp until it is resumed.
+    """
 
     paused: bool = False
     paused_shadows: frozenset[str] = frozenset()
     percents: Mapping[str, float] = field(default_factory=dict)
+    ramps: Mapping[str, float] = field(default_factory=dict)
+
+    def percent(self, name: str, configured: float) -> float:
+        """The percent in force."""
+        return self.percents.get(name, self.ramps.get(name, configured))
+
+    def ramps_on(self, name: str) -> bool:
+        """Whether a ramp sets this shadow's percent."""
+        return name in self.ramps and name not in self.percents
 
     def with_pause(self, name: str | None, *, paused: bool) -> "Steering":
         """With one shadow paused or resumed; without a name, all of them."""
@@ -25,15 +37,20 @@ class Steering:
     def with_percent(self, name: str, percent: float) -> "Steering":
         return replace(self, percents={**self.percents, name: percent})
 
-    def under(self, now: Mapping[str, float], then: Mapping[str, float]) -> "Steering":
-        """The part that stays when a file with the percents `now` follows one with those of `then`.
+    def without_percent(self, name: str) -> "Steering":
+        return replace(self, percents={other: each for other, each in self.percents.items() if other != name})
 
-        A pause stays: only an operator ends it. A percent stays while the file says the same as when it was set.
+    def under(self, now: Mapping[str, object], then: Mapping[str, object]) -> "Steering":
+        """The part that stays when a file that says `now` of the percents follows one that says `then`.
+
+        A pause stays: only an operator ends it. A percent stays while the file says the same as when it was set, and so
+        does a ramp.
         """
         return replace(
             self,
             paused_shadows=self.paused_shadows & now.keys(),
             percents={name: each for name, each in self.percents.items() if name in now and now[name] == then[name]},
+            ramps={name: each for name, each in self.ramps.items() if name in now and now[name] == then[name]},
         )
 
 
@@ -66,7 +83,11 @@ class SteeringCommands:
         await self._program.steer(self._steering(name).with_pause(name, paused=True))
 
     async def resume(self, name: str | None) -> None:
-        await self._program.steer(self._steering(name).with_pause(name, paused=False))
+        """End a pause. By name, it also ends an operator's percent where there is a ramp, which then goes on."""
+        steering = self._steering(name).with_pause(name, paused=False)
+        if name is not None and name in self._program.specs.live.ramps:
+            steering = steering.without_percent(name)
+        await self._program.steer(steering)
 
     async def set_percent(self, name: str, percent: float) -> None:
         await self._program.steer(self._steering(name).with_percent(name, percent))

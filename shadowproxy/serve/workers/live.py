@@ -26,6 +26,7 @@ from shadowproxy.serve.callers.addresses import StartError
 from shadowproxy.serve.callers.board import Board
 from shadowproxy.serve.callers.server import Part
 from shadowproxy.serve.neighbours.neighbours import Neighbours
+from shadowproxy.serve.policy.ramping import Evidence
 from shadowproxy.serve.sidecar.contexts import Contexts, GenerationError
 from shadowproxy.serve.sidecar.live import LiveSide
 from shadowproxy.serve.sidecar.share import LiveStart
@@ -64,6 +65,7 @@ class _Live(Process):
         return {
             "start": self.start,
             "census": self.census,
+            "evidence": self.evidence,
             "steer": self.steer,
             "prepare": self.prepare,
             "adopt": self.adopt,
@@ -146,6 +148,10 @@ class _Live(Process):
             self._disconnected()  # also where the socket could not be taken, or not be made
         self._side.outbox.send_census()
         return self._side.census()
+
+    async def evidence(self) -> dict[str, Evidence]:
+        """What the ramps are decided by, since the last call."""
+        return self._side.evidence()
 
     async def steer(self, steering: Steering) -> None:
         await self._side.steer(steering)

@@ -33,11 +33,13 @@ from shadowproxy.serve.admin.census import Census, health, merge
 from shadowproxy.serve.admin.operated import Unconfirmed
 from shadowproxy.serve.callers.addresses import StartError, bind, inode_of, release, unlist
 from shadowproxy.serve.callers.board import Board
+from shadowproxy.serve.policy.ramping import Evidence
 from shadowproxy.serve.probes import passing
 from shadowproxy.serve.probes.answers import Health
 from shadowproxy.serve.probes.front import Front
 from shadowproxy.serve.sidecar.contexts import ContextError, GenerationError
 from shadowproxy.serve.sidecar.program import Program
+from shadowproxy.serve.sidecar.ramps import Ramps
 from shadowproxy.serve.sidecar.share import LiveStart, RecorderStart
 from shadowproxy.serve.sidecar.specs import RecorderSpec, Specs
 from shadowproxy.serve.sidecar.steering import UNSTEERED, Steering, SteeringCommands
@@ -109,6 +111,11 @@ class _LiveSlot(Slot):
         if isinstance(census, Census) and self.child is not None:
             self.counts.now = census
 
+    async def evidence(self) -> dict[str, Evidence]:
+        """What it has counted for ramps since the last call; nothing if it does not reply."""
+        reply = await self.ask("evidence")
+        return reply if isinstance(reply, dict) else {}
+
 
 class _RecorderSlot(Slot):
     """`failing` is why it loses records now, None if it does not."""
@@ -142,7 +149,8 @@ class Supervisor(Program):
         self._specs = specs
         self._log_settings = log_settings
         self._began = time.monotonic()
-        self._steering = UNSTEERED
+        self._ramps = Ramps(specs.live, time.monotonic())
+        self._steering = self._ramps.follow(UNSTEERED, time.monotonic())
         self._lives = [_LiveSlot(self, number) for number in range(specs.program.workers)]
         self._recorder = _RecorderSlot(self)
         self._recorded_by: dict[int, RecorderSpec] = {specs.recorder.generation: specs.recorder}
@@ -253,7 +261,7 @@ class Supervisor(Program):
 
     async def steer(self, steering: Steering) -> None:
         """Put `steering` in force in all live processes. Raises Unconfirmed where one has not confirmed it in time."""
-        self._steering = steering
+        self._steering = steering = self._ramps.follow(steering, time.monotonic())
         await self._send_state()
         replies = await call_all(self._lives, "steer", steering, must=True)
         silent = [str(reply) for reply in replies if isinstance(reply, NoReply)]
@@ -275,6 +283,7 @@ class Supervisor(Program):
             worker_restarts=sum(slot.restarts for slot in self._lives),
             recorder_restarts=self._recorder.restarts,
             began=self._began,
+            ramps=self._ramps.census(time.monotonic()) if self._ramps else {},
         )
 
     async def _send_state(self) -> None:
@@ -373,7 +382,9 @@ class Supervisor(Program):
             for (_, child), reply in zip(lives, prepared, strict=True):
                 if isinstance(reply, NoReply | CallFailed) and child.runs:
                     raise GenerationError(str(reply))
-            self._steering = self._steering.under(specs.live.percents, self._specs.live.percents)
+            self._ramps.adopt(specs.live, time.monotonic())
+            steering = self._steering.under(specs.live.shares, self._specs.live.shares)
+            self._steering = self._ramps.follow(steering, time.monotonic())
             self._specs = specs
             self._recorded_by[specs.recorder.generation] = specs.recorder
             lives = [(slot, child) for slot, child in lives if child.runs]
@@ -390,6 +401,9 @@ class Supervisor(Program):
                     line = "worker %d cannot apply the new configuration and is killed: %s"
                     _log.error(line, slot.number, reply, extra=extra)
                     child.kill_now()
+            if self._ramps:
+                with contextlib.suppress(Unconfirmed):
+                    await self.steer(self._steering)  # a ramp that is new begins to hold requests out
             if (recorder := self._recorder.running) is not None:
                 with contextlib.suppress(NoReply, CallFailed):
                     await recorder.calls.call("adopt", specs.recorder.generation, within=REPLY, must=True)
@@ -551,7 +565,16 @@ class Supervisor(Program):
             if admin is not None and self._admin_socket is None and not self.is_stopping:
                 self._try_admin(admin)
             self._connect_admin()  # it may have lacked descriptors before
+            if self._ramps.is_due(time.monotonic()):
+                await self._advance_ramps()
             await asyncio.gather(self.refresh(), self._send_state())
+
+    async def _advance_ramps(self) -> None:
+        """Have the ramps rise or step back, by what all live processes have counted since the last time."""
+        found = await asyncio.gather(*(slot.evidence() for slot in self._lives))
+        if self._ramps.advance(found, time.monotonic()):
+            with contextlib.suppress(Unconfirmed):  # a process that hangs gets it once it responds
+                await self.steer(self._steering)
 
     # --- stopping ----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ function shadowCard(shadow) {
     outcomes: h("ul", { class: "counts" }),
     outcomeBar: strip("share"),
     lane: h("p", { class: "soft" }),
+    ramp: h("p", { class: "ramp" }),
     latencies: h("tbody"),
     agreement: h("p", { class: "big" }),
     around: h("p", { class: "soft" }),
@@ -55,7 +56,7 @@ function shadowCard(shadow) {
   part.percent.setAttribute("aria-label", visible(`Percent of ${shadow.name}`));
   part.set.setAttribute("aria-label", visible(`Set the percent of ${shadow.name}`));
   part.pause.addEventListener("click", () => {
-    const paused = part.shadow.paused;
+    const paused = part.held;
     act(
       part.pause,
       `${shadow.name} ${paused ? "gets requests again" : "is paused"}.`,
@@ -73,6 +74,7 @@ function shadowCard(shadow) {
       h("div", {}, h("h3", { id }, h("code", {}, shadow.name), part.state), part.url),
       h("div", { class: "controls" }, form, part.pause),
     ),
+    part.ramp,
     h(
       "div",
       { class: "parts" },
@@ -123,6 +125,7 @@ const NOT_CHOSEN = {
   method: "by method",
   match: "by match",
   unread_body: "for a body that match cannot read",
+  held_out: "held out by the ramp",
 };
 
 /** Why requests were not chosen for this shadow, and a warning if nearly all have the same few sampling keys. */
@@ -139,15 +142,19 @@ function showShadow(part, shadow, overview) {
   const [state, kind] = stateOf(shadow, overview.paused);
   put(part.state, state);
   name(part.state, `chip ${kind}`);
-  const file = shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
+  const file = shadow.ramp || shadow.configured_percent === shadow.percent ? "" : `; the file says ${shadow.configured_percent} %`;
   const twice = shadow.control ? "live asked a second time, to see how much it differs from itself; " : "";
   const wanting = shadow.unusable ? `; gets no requests, because its settings cannot be used yet: ${shadow.unusable}` : "";
   put(part.url, `${twice}${shadow.url}${file}${wanting}`);
   if (!part.typed && document.activeElement !== part.percent) part.percent.value = shadow.percent;
-  put(part.pause, shadow.paused ? "Resume" : "Pause");
-  const label = visible(`${shadow.paused ? "Resume" : "Pause"} ${shadow.name}`);
+  // A percent that was set here holds a ramp as a pause does, and is ended in the same way.
+  part.held = shadow.paused || (shadow.ramp?.state === "halted" && !overview.paused);
+  put(part.pause, part.held ? "Resume" : "Pause");
+  const label = visible(`${part.held ? "Resume" : "Pause"} ${shadow.name}`);
   if (part.pause.getAttribute("aria-label") !== label) part.pause.setAttribute("aria-label", label);
 
+  put(part.ramp, rampText(shadow.ramp));
+  part.ramp.hidden = !shadow.ramp;
   put(part.rate, `${rate(shadow.rate)}/s`);
   const outcomes = shadow.outcomes;
   const sum = (words) => words.reduce((total, word) => total + (outcomes[word] ?? 0), 0);
@@ -195,6 +202,27 @@ function showShadow(part, shadow, overview) {
     part.verdicts,
     VERDICTS.map((verdict) => [verdict, shadow.verdicts[verdict] ?? 0]),
   );
+}
+
+const RAMP = {
+  rising: "RISING",
+  holding: "HOLDING",
+  waiting: "WAITING after a step back",
+  top: "AT ITS TOP",
+  halted: "STANDS STILL",
+};
+
+/** Where a percent that rises by itself stands, what keeps it, and its last step. */
+function rampText(ramp) {
+  if (!ramp) return "";
+  const next = ramp.next ? `, to ${ramp.next.percent}\u00a0% at ${clock(ramp.next.at)} at the earliest` : "";
+  const resume = ramp.state === "halted" ? ", until the shadow is resumed" : "";
+  const why = ramp.why ? `; ${ramp.why}${resume}` : "";
+  const { last } = ramp;
+  const moved = last && `${last.to < last.from ? "STEPPED BACK" : "rose"} from ${last.from}\u00a0% to ${last.to}\u00a0%`;
+  const step = last ? ` Last, at ${clock(last.at)}, it ${moved}: ${last.why}.` : "";
+  const steps = `${count(ramp.raised)} up, ${count(ramp.back)} back`;
+  return `Ramp ${RAMP[ramp.state]} at ${ramp.percent}\u00a0%${next}${why}. Steps: ${steps}.${step}`;
 }
 
 /** What is known of a stateful shadow's own IDs. */
