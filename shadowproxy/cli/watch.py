@@ -109,6 +109,7 @@ def watch(logs: tuple[str, ...], **given: Any) -> None:
     """
     from shadowproxy.compare.fold.labels import LabelError
     from shadowproxy.compare.fold.summary import SummaryError
+    from shadowproxy.watch.follow import is_in
     from shadowproxy.watch.history import HistoryError, HistoryFile
     from shadowproxy.watch.look import Looking
     from shadowproxy.watch.run import STATE, Outputs, Stopping, look_once, run
@@ -117,6 +118,8 @@ def watch(logs: tuple[str, ...], **given: Any) -> None:
     plan, every = _plan(logs, given), _seconds("--every", given["every"])
     history_path: Path = given["history"]
     spare((*plan.logs, *given["labels"]), history_path, given["html"])
+    if any(is_in(log, history_path) for log in plan.logs):
+        raise click.UsageError(f"{history_path} would be read as a part of the log: keep the history elsewhere")
     stopping = Stopping()
     outputs = Outputs(print_error, given["html"], _webhook(given, stopping))
     try:

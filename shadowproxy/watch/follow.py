@@ -7,12 +7,15 @@
 5. A plain file that is shorter than it was, or another file by that name, is read from its beginning.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
+from shadowproxy.compare.fold.engines import SAVED
 from shadowproxy.lines import Line, lines
 from shadowproxy.sources import COMPRESSED, PLAIN, RECORD, STANDARD_INPUT, Source, sources_of
 from shadowproxy.wrapped import Unwrapper
@@ -43,6 +46,13 @@ def segment_name(path: str) -> str:
         if path.endswith(ending):
             return path.removesuffix(ending) + PLAIN
     return path
+
+
+def is_in(log: str, file: Path) -> bool:
+    """Whether a file, which may not be there yet, would be one of the segments of a log's directory."""
+    if not file.name.endswith(PLAIN) or not os.path.isdir(log):
+        return False
+    return Path(log).resolve() in file.resolve().parents
 
 
 def new_in(paths: Iterable[str], known: Mapping[str, Position]) -> list[New]:
@@ -79,6 +89,8 @@ def _new(source: Source, name: str, known: Position | None) -> New | None:
         start = 0
         if known is not None and not known.whole and known.inode == about.st_ino and known.read <= about.st_size:
             start = known.read
+        if file.read(len(SAVED)) == SAVED:
+            raise OSError(errno.EINVAL, "it is a saved summary, which does not grow: give the log", source.name)
         end = _end_of_lines(file, start, about.st_size)
         if end > start:
             end = _end_of_records(file, source, start, end)
