@@ -49,7 +49,7 @@ help:
 	@echo "make chaos   measure live's latency and the memory under every fault, about 5 minutes"
 	@echo "make check   formatting, lint and types"
 	@echo "make format  put the formatting right"
-	@echo "make modules  write the page that lists the modules again, after a change of their docstrings"
+	@echo "make modules  write the pages of modules, commands and Python again, after a change of docstrings or options"
 	@echo "make site    build the pages as a website into build/site"
 	@echo "make schema  write the configuration's schema and the table of variables again, after a change of its keys"
 	@echo "make bench   compare it with nginx and Envoy, in five rounds; QUICK=1 for a rough impression from one"
@@ -103,6 +103,8 @@ schema: $(VENV)/ready
 
 modules: $(VENV)/ready
 	@$(BIN)/python tests/modules.py
+	@$(BIN)/python tests/commands_page.py
+	@$(BIN)/python tests/python_page.py
 
 # A warning is an error, so that a dead link ends it. SITE_TO names another directory than build.
 site: $(SITE)/ready

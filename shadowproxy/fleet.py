@@ -50,9 +50,11 @@ class FleetReport:
         return str(self.figures["result"])
 
     def json(self) -> bytes:
+        """The figures, as `shadowproxy report --json` prints them."""
         return orjson.dumps(self.figures, option=orjson.OPT_INDENT_2)
 
     def text(self, width: int = 100) -> str:
+        """The report as a terminal of `width` columns shows it, without colours."""
         from rich.console import Console
 
         from shadowproxy.compare.report.text import print_figures
@@ -62,11 +64,13 @@ class FleetReport:
         return out.getvalue()
 
     def html(self) -> str:
+        """The report as one page that loads nothing."""
         from shadowproxy.compare.report.html import to_html
 
         return to_html(self.figures)
 
     def markdown(self) -> str:
+        """The report for a comment on a pull request."""
         from shadowproxy.compare.report.markdown import to_markdown
 
         return to_markdown(self.figures)

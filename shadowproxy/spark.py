@@ -31,7 +31,7 @@ def report(spark: Any, *paths: str | Path, rules: str | Path | None = None, **op
 
 
 def summary(spark: Any, fold: Fold, *paths: str | Path) -> bytes | None:
-    """The summary of all logs at these paths; None if there are no files.."""
+    """The summary of all logs at these paths; None if there are no files."""
     tasks = fold.tasks(*paths)
     if not tasks:
         return None

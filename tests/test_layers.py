@@ -5,8 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import commands_page
 import modules as modules_page
+import page_blocks
 import pytest
+import python_page
+
+import shadowproxy
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "shadowproxy"
@@ -182,6 +187,28 @@ def test_only_judge_and_watch_import_httpx() -> None:
 
 def test_the_page_of_modules_is_up_to_date() -> None:
     assert modules_page.PAGE.read_text() == modules_page.page(), "`make modules` writes it"
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert commands_page.PAGE.read_text() == commands_page.page(), "`make modules` writes it"
+
+
+def test_the_page_of_python_is_up_to_date_and_has_every_public_name() -> None:
+    assert python_page.PAGE.read_text() == python_page.page(), "`make modules` writes it"
+    listed = {name for names in python_page.PUBLIC.values() for _, name in names}
+    assert set(shadowproxy._LAZY) <= listed
+
+
+def test_the_first_page_of_the_documents_leads_to_every_other() -> None:
+    text = (ROOT / "docs/index.md").read_text()
+    named = {(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link}
+    missing = [str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if page.resolve() not in named]
+    assert missing == ["docs/index.md"]
+
+
+def test_every_block_of_every_page_says_how_it_is_tested() -> None:
+    every = [block for page in page_blocks.PAGES for block in page_blocks.blocks(page)]
+    assert {str(block): said for block in every if (said := page_blocks.fault(block))} == {}
 
 
 def circles(imported: dict[str, set[str]]) -> list[list[str]]:
