@@ -20,6 +20,7 @@ from shadowproxy.serve.admin import openapi
 from shadowproxy.serve.probes import answers
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "reference" / "admin.md").read_text()
+HOW_TO = (Path(__file__).parent.parent / "docs" / "how-to" / "standing-verdict.md").read_text()
 ROW = re.compile(r"^\| `(GET|POST|PUT) (/[^`]*)` \| ([a-z ]+) \|", re.MULTILINE)
 DOCUMENT = openapi.document()
 MARK = {"X-Shadowproxy-Admin": "1"}
@@ -90,7 +91,10 @@ async def test_the_responses_have_the_form_that_the_document_gives(proxy: StartP
     ):
         await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         await wait_written(admin, 1)
-        for path in ("/healthz", "/readyz", "/shadows", "/config", "/exchanges", "/openapi.json"):
+        for path in (
+            *("/healthz", "/readyz", "/shadows", "/config", "/exchanges", "/openapi.json"),
+            *("/verdict", "/summary"),
+        ):
             schema(path).validate((await admin.get(path)).json())
         overview = (await admin.get("/overview")).json()
         schema("/overview").validate(overview)
@@ -101,7 +105,7 @@ async def test_the_responses_have_the_form_that_the_document_gives(proxy: StartP
         read = (await admin.get(f"/exchanges/{record}/answers")).json()
         schema("/exchanges/{record}/answers").validate(read)
         assert read["shadows"].keys() == {"a", "control"}
-        for path in ("/pause", "/resume", "/shadows/{name}/pause", "/shadows/{name}/resume"):
+        for path in ("/pause", "/resume", "/shadows/{name}/pause", "/shadows/{name}/resume", "/verdict/reset"):
             told = await admin.post(path.replace("{name}", "a"), headers=MARK)
             schema(path, "post").validate(told.json())
         told = await admin.put("/shadows/a/percent", headers=MARK, json={"percent": 5})
@@ -119,9 +123,12 @@ async def test_the_guides_examples_work(proxy: StartProxy) -> None:
         await wait_written(admin, 1)
         record = (await admin.get("/exchanges")).json()["exchanges"][0]["record"]
         examples = [
-            line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.strip().split("\n")
+            line
+            for page in (GUIDE, HOW_TO)
+            for block in re.findall(r"```sh\n(curl.*?)```", page, re.DOTALL)
+            for line in block.strip().split("\n")
         ]
-        assert len(examples) == 12
+        assert len(examples) == 17
         for example in examples:
             said = await shell(example.replace("http://127.0.0.1:9901", str(admin.base_url).rstrip("/")), record)
             if "/events" in example:

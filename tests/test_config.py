@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadowproxy import config
+from shadowproxy.compare.report.gates import Gates
 from shadowproxy.config import Config, ConfigError, TcpAddress, UnixAddress, source
 from shadowproxy.config.source import FromEnvironment, YamlError
+from shadowproxy.config.standing import VerdictGates
 
 LIVE = {"url": "http://live:8000"}
 
@@ -822,3 +824,7 @@ def test_a_file_that_was_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     refused()
     gc.collect()
     assert sum(isinstance(each, ConfigError) for each in gc.get_objects()) == before
+
+
+def test_the_gates_of_the_verdict_are_those_of_the_report() -> None:
+    assert VerdictGates().values() == {each.name: getattr(Gates(), each.name) for each in dataclasses.fields(Gates)}

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from shadowproxy.addresses import TcpAddress, overlap, token_fault
 from shadowproxy.config.readers import LIVE, REPEATABLE
+from shadowproxy.config.standing import Verdict
 from shadowproxy.config.values import (
     Amount,
     Bytes,
@@ -512,6 +513,7 @@ class Config:
     sampling: Sampling = Sampling()
     log: Log = Log()
     compare: Compare = Compare()
+    verdict: Annotated[Verdict | None, Nullable] = Verdict()
 
     def __post_init__(self) -> None:
         if self.admin is not None and any(overlap(self.admin, each) for each in self.listen):

@@ -106,6 +106,21 @@ def read_number(value: object) -> float:
     return value
 
 
+def read_range(value: object) -> object:
+    """A share, or the lowest and the highest answer."""
+    if not isinstance(value, list | tuple):
+        share = read_number(value)
+        if not 0 <= share <= 1:
+            raise ValueError("must be a share from 0 to 1, or a list of the lowest and the highest answer")
+        return share
+    if len(value) != 2:
+        raise ValueError("must be a share, or a list of the lowest and the highest answer")
+    low, high = map(read_number, value)
+    if not -math.inf < low <= high < math.inf:
+        raise ValueError("must have the lower number first")
+    return low, high
+
+
 def read_count(value: object) -> int:
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, int):

@@ -45,6 +45,7 @@ from shadowproxy.config.readers import (
     read_pointer,
     read_pointer_pattern,
     read_prediction,
+    read_range,
     read_readable_file,
     read_salt,
     read_sampling_key,
@@ -110,6 +111,14 @@ PercentBelowAll = Annotated[float, BeforeValidator(read_number), Field(gt=0, le=
 Ratio = Annotated[float, BeforeValidator(read_number), Field(ge=1, le=1000, allow_inf_nan=False), _NUMBER]
 Share = Annotated[float, BeforeValidator(read_number), Field(ge=0, le=1, allow_inf_nan=False), _NUMBER]
 Amount = Annotated[float, BeforeValidator(read_number), Field(ge=0, allow_inf_nan=False), _NUMBER]
+GateRange = Annotated[
+    float | tuple[float, float],
+    BeforeValidator(read_range),
+    _looks(
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+    ),
+]
 Flag = Annotated[bool, BeforeValidator(read_flag), _looks({"type": "boolean"})]
 Json = Annotated[Any, BeforeValidator(read_json), WithJsonSchema({})]
 Url = Annotated[str, BeforeValidator(read_url), _looks(_like(f'https?://{_HOST_LIKE}(/[!"$->@-~]*)?'))]

@@ -1,5 +1,6 @@
 """The gates: what each check allows a shadow by default, and the YAML file that changes it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -92,20 +93,25 @@ def load_gates(path: str | Path) -> Gates:
         raise GateError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
         raise GateError(f"{path}: not YAML: {' '.join(str(error).split()):.120}") from error
+    return gates_in(raw, str(path))
+
+
+def gates_in(raw: Any, where: str = "gates") -> Gates:
+    """Gates from a mapping with the keys of `Gates`. Raises GateError, whose text begins with `where`."""
     names = [each.name for each in fields(Gates)]
-    if not isinstance(raw, dict):
-        raise GateError(f"{path}: a mapping is needed, of {', '.join(sorted(names))}")
+    if not isinstance(raw, Mapping):
+        raise GateError(f"{where}: a mapping is needed, of {', '.join(sorted(names))}")
     given: dict[Any, Any] = {}
     for key, value in raw.items():
         name = _OLD_NAMES.get(key, key)
         if name not in names:
-            raise GateError(f"{path}: unknown key {key!r}; there are {', '.join(sorted(names))}")
+            raise GateError(f"{where}: unknown key {key!r}; there are {', '.join(sorted(names))}")
         if name in given:
-            raise GateError(f"{path}: {key} is the old name of {name}: give one of them")
+            raise GateError(f"{where}: {key} is the old name of {name}: give one of them")
         try:
             given[name] = _checked(key, value)
         except ValueError as error:
-            raise GateError(f"{path}: {key} is {error}") from None
+            raise GateError(f"{where}: {key} is {error}") from None
     return Gates(**given)
 
 
@@ -117,7 +123,7 @@ def _checked(key: str, value: Any) -> Any:
         return value
     if value is None:
         return None
-    if key == "range" and isinstance(value, list):
+    if key == "range" and isinstance(value, list | tuple):
         if len(value) != 2 or not all(map(_is_number, value)) or not value[0] <= value[1]:
             raise ValueError("a list of two numbers, the lower first, or the share that may lie outside live's range")
         return (float(value[0]), float(value[1]))

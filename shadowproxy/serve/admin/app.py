@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from starlette.applications import Starlette
@@ -32,6 +32,7 @@ from shadowproxy.serve.admin.overview import Overview, sampling_keys, shadow_sta
 from shadowproxy.serve.admin.recent import MAX_RECORDS
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.probes.answers import HEADERS, PROBES, error_values
+from shadowproxy.serve.standing.answer import NotStanding, StandingVerdict, as_json
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,6 +47,8 @@ PIECE = 256 << 10
 """Bytes after which a piece of a long response is sent."""
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Handler: TypeAlias = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 
@@ -126,6 +129,30 @@ def build(sources: Sources) -> ASGIApp:
         async with reading:
             return _json({"shadows": await asyncio.to_thread(record_rows, line)})
 
+    async def verdict(request: Request) -> Response:
+        shadow = _query(request, "shadow").get("shadow")
+        found = await _standing(operated.verdict())
+        _check_shadow(shadow, found)
+        # Sentences may quote values from requests: whoever may not see these gets words and counts.
+        says = sources.access().error(Kind.PRIVATE, request.scope["headers"]) is None
+        return _json(as_json(found, shadow=shadow, says=says))
+
+    async def summary(_: Request) -> Response:
+        return Response(await _standing(operated.summary()), media_type="application/json")
+
+    async def reset_verdict(request: Request) -> Response:
+        shadow = _query(request, "shadow").get("shadow")
+        try:
+            found = await _standing(operated.reset_verdict(shadow))
+        except KeyError:
+            raise _no_shadow(shadow) from None
+        _log.info(
+            "an operator had the standing verdict begin anew%s",
+            "" if shadow is None else f" on {shadow}",
+            extra={"event": "verdict_reset", "shadow": shadow},
+        )
+        return _json(as_json(found, shadow=shadow))
+
     async def now(_: Request) -> Response:
         return Response(await overview.now(), media_type="application/json")
 
@@ -172,6 +199,8 @@ def build(sources: Sources) -> ASGIApp:
         *((path, Kind.OPEN, probed(path)) for path in PROBES),
         ("/metrics", Kind.OPEN, metrics),
         ("/shadows", Kind.STATE, shadows),
+        ("/verdict", Kind.STATE, verdict),
+        ("/summary", Kind.PRIVATE, summary),
         ("/config", Kind.PRIVATE, configuration),
         ("/exchanges", Kind.PRIVATE, exchanges),
         ("/exchanges/{record}", Kind.PRIVATE, exchange),
@@ -185,6 +214,7 @@ def build(sources: Sources) -> ASGIApp:
         ("POST", "/shadows/{name}/pause", pause),
         ("POST", "/shadows/{name}/resume", resume),
         ("PUT", "/shadows/{name}/percent", percent),
+        ("POST", "/verdict/reset", reset_verdict),
     ]
     app = Starlette(
         routes=[
@@ -288,9 +318,27 @@ async def _steer(name: str | None, change: Awaitable[None]) -> None:
     try:
         await change
     except KeyError:
-        raise Rejected(404, "not_found", f"no shadow is called {name!r}") from None
+        raise _no_shadow(name) from None
     except Unconfirmed as why:
         raise Rejected(503, "unconfirmed", str(why)) from None
+
+
+async def _standing(answer: Awaitable[T]) -> T:
+    try:
+        return await answer
+    except NotStanding as why:
+        if why.off:
+            raise Rejected(404, "not_found", str(why)) from None
+        raise Rejected(503, "no_verdict", str(why)) from None
+
+
+def _check_shadow(name: str | None, verdict: StandingVerdict) -> None:
+    if name is not None and name not in verdict.shadows:
+        raise _no_shadow(name)
+
+
+def _no_shadow(name: str | None) -> Rejected:
+    return Rejected(404, "not_found", f"no shadow is called {name!r}")
 
 
 def _query(request: Request, *known: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from shadowproxy.serve.journal.losses import WORKER_ENDED
 from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.probes.answers import Health
+from shadowproxy.serve.standing.answer import StandingWord
 from shadowproxy.serve.telemetry.durations import DurationBuckets
 from shadowproxy.serve.upload.statistics import UploadStatistics
 
@@ -150,7 +151,8 @@ class Census:
     `keys_first` and `keys_again` are those of `sampling.KeyRepeats`. `callers_shed` are the connections ended in favour
     of others, by what was short. `tls_failed` are their TLS connections that failed. `answers_failed` are live's that
     say that they failed though their status is a success. `ids_not_shared` are messages about IDs between workers that
-    were lost. `uploads` is what became of closed segments; None if they are sent nowhere.
+    were lost. `uploads` is what became of closed segments; None if they are sent nowhere. `standing` is the standing
+    verdict on each shadow; empty where it is switched off.
     """
 
     accepts: bool
@@ -178,6 +180,7 @@ class Census:
     answers_failed: int = 0
     ids_not_shared: int = 0
     uploads: UploadStatistics | None = None
+    standing: tuple[StandingWord, ...] = ()
 
 
 def health(census: Census) -> Health:

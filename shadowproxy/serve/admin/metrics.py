@@ -20,6 +20,7 @@ from shadowproxy.serve.journal.statistics import Statistics
 from shadowproxy.serve.live.proxy import REJECTED_STATUSES
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.sampling import WINDOW
+from shadowproxy.serve.standing.answer import WORDS, StandingWord
 from shadowproxy.serve.telemetry.durations import BOUNDS
 from shadowproxy.serve.upload.statistics import UploadStatistics
 
@@ -51,6 +52,8 @@ class _CensusCollector(Collector):
         yield from _shadows(census)
         yield from _ids(census)
         yield _failed_answers(census)
+        if census.standing:
+            yield from _standing(census.standing)
         yield from _journal(census.journal)
         if census.uploads is not None:
             yield from _uploads(census.uploads, time.time())
@@ -235,6 +238,21 @@ def _failed_answers(census: Census) -> Metric:
     for shadow in census.shadows:
         failed.add_metric([shadow.name], shadow.answers_failed)
     return failed
+
+
+def _standing(words: Iterable[StandingWord]) -> Iterator[Metric]:
+    """Only where `verdict` is not null."""
+    verdict = GaugeMetricFamily(
+        "shadowproxy_verdict", "1 for the word that the standing verdict on a shadow is.", labels=["shadow", "verdict"]
+    )
+    requests = GaugeMetricFamily(
+        "shadowproxy_verdict_requests", "Requests that the standing verdict rests on.", labels=["shadow"]
+    )
+    for each in words:
+        for word in WORDS:
+            verdict.add_metric([each.shadow, word], word == each.word)
+        requests.add_metric([each.shadow], each.n)
+    yield from (verdict, requests)
 
 
 def _journal(statistics: Statistics) -> Iterator[Metric]:

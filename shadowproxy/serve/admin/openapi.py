@@ -7,6 +7,7 @@ from shadowproxy.exchange import Outcome, Verdict
 from shadowproxy.serve.admin.recent import MAX_RECORDS, RECORD_ID
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.ramping import Word
+from shadowproxy.serve.standing.answer import HEADLINES, WORDS
 
 _Schema = dict[str, Any]
 
@@ -48,6 +49,7 @@ def _ref(name: str) -> _Schema:
 
 _LATENCY = _object(p50_ms=_or_null(AMOUNT), p99_ms=_or_null(AMOUNT), count=COUNT)
 _SAMPLING_KEYS = _object(first=COUNT, again=COUNT)
+_WORD: _Schema = {"enum": list(WORDS)}
 _PARTS: _Schema = {"type": "array", "items": TEXT, "minItems": 3, "maxItems": 3}
 _RAMP = _object(
     state={"enum": ["rising", "holding", "waiting", "top", "halted"]},
@@ -140,6 +142,32 @@ _SCHEMAS: dict[str, _Schema] = {
         "type": "object",
         "description": "The configuration in force, with defaults, without secrets: docs/reference/configuration.md.",
         "required": ["live", "shadows", "log"],
+    },
+    "StandingVerdict": _object(
+        schema={"const": 1},
+        verdict=_WORD,
+        since=TIME,
+        as_of=TIME,
+        window=_or_null(AMOUNT),
+        shadows={
+            "type": "object",
+            "additionalProperties": _object(
+                verdict=_WORD,
+                headline={"enum": list(HEADLINES.values())},
+                sentence=_or_null(TEXT),
+                n=COUNT,
+                since=TIME,
+                last=_or_null(TIME),
+                checks=_list(_object(check=TEXT, result=_WORD, says=_or_null(TEXT))),
+            ),
+        },
+        counted=_object(records=COUNT, folded=COUNT, shed=COUNT, lost=COUNT, gaps=COUNT, one_in=COUNT),
+        notes=_list(TEXT),
+    ),
+    "Summary": {
+        "type": "object",
+        "description": "What was counted, as `shadowproxy summarise` saves it, with what it is of under `standing`.",
+        "required": ["shadowproxy_summary", "shadows", "standing", "digest"],
     },
     "ShadowOverview": _object(
         name=TEXT,
@@ -269,6 +297,20 @@ def document() -> dict[str, Any]:
             "/shadows": {
                 "get": _open(
                     "The state of each shadow and of the journal, with counts since the start", "Shadows", "421", _ANY
+                )
+            },
+            "/verdict": {
+                "get": _open("The standing verdict, in words and counts", "StandingVerdict", "400", "404", "421", "503")
+                | {"parameters": [_query("shadow", TEXT, "Only on this shadow.")]}
+            },
+            "/summary": {"get": _private("All that was counted for the standing verdict", "Summary", "404")},
+            "/verdict/reset": {
+                "post": _change(
+                    "Begin the standing verdict anew",
+                    "StandingVerdict",
+                    _query("shadow", TEXT, "Only with this shadow."),
+                    "400",
+                    "404",
                 )
             },
             "/config": {"get": _private("The configuration in force, without its secrets", "Configuration")},

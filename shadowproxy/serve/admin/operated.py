@@ -4,6 +4,7 @@ from typing import Protocol
 
 from shadowproxy.exchange import Verdict
 from shadowproxy.serve.admin.census import Census
+from shadowproxy.serve.standing.answer import StandingVerdict
 
 
 class Unconfirmed(Exception):
@@ -14,7 +15,8 @@ class Operated(Protocol):
     """What all workers do, added up.
 
     Every method returns within a bounded time, whatever the workers do. The name of no shadow raises KeyError; None
-    means all shadows. `latest` and `find` are those of Recent.
+    means all shadows. `latest` and `find` are those of Recent. `verdict`, `summary` and `reset_verdict` are those of
+    Standing, and raise NotStanding.
     """
 
     async def census(self) -> Census: ...
@@ -23,3 +25,6 @@ class Operated(Protocol):
     async def set_percent(self, name: str, percent: float) -> None: ...
     async def latest(self, limit: int, verdict: Verdict | None, shadow: str | None) -> list[bytes]: ...
     async def find(self, record: str) -> bytes | None: ...
+    async def verdict(self) -> StandingVerdict: ...
+    async def summary(self) -> bytes: ...
+    async def reset_verdict(self, shadow: str | None) -> StandingVerdict: ...

@@ -12,7 +12,17 @@ from typing import Literal, TypeAlias
 class Notice:
     """One line of the operator's log: the name of the event, the line, and the values in it."""
 
-    event: Literal["records_lost", "log_recovered", "log_trouble", "upload_trouble", "upload_recovered", "upload_lost"]
+    event: Literal[
+        "records_lost",
+        "log_recovered",
+        "log_trouble",
+        "upload_trouble",
+        "upload_recovered",
+        "upload_lost",
+        "verdict_changed",
+        "verdict_trouble",
+        "verdict_recovered",
+    ]
     line: str
     values: Mapping[str, str | int] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from shadowproxy.serve.journal.keeper import Keeper
 from shadowproxy.serve.journal.large import LargeEncoder
 from shadowproxy.serve.journal.notices import Notice, Notices
 from shadowproxy.serve.journal.output import Output
-from shadowproxy.serve.journal.queue import Encode, Queue
+from shadowproxy.serve.journal.queue import Encode, Item, Queue
 from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.journal.source import Settled, Source
 from shadowproxy.serve.journal.statistics import Statistics
@@ -31,8 +31,9 @@ class Journal:
 
     Owns three threads and one open file: `open()` starts them, `close()` ends them. `settings` may be changed between
     the two. `queue_limit` is the most exchanges that wait, besides `settings.queue_bytes`. `notify` gets each notice,
-    in a thread of the journal's own, among them one of the 1st, 2nd, 4th, 8th ... loss. `gather`, `opening` and `write`
-    are parameters so that a test can replace them.
+    in a thread of the journal's own, among them one of the 1st, 2nd, 4th, 8th ... loss. `written` is called in the
+    writing thread with what was written, and never waits. `gather`, `opening` and `write` are parameters so that a test
+    can replace them.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Journal:
         gather: float = GATHER,
         opening: float = OPENING,
         write: Callable[[int, bytes | memoryview], int] = os.write,
+        written: Callable[[list[Item]], object] | None = None,
     ) -> None:
         directory = None if str(path) == "-" else Path(path)
         settings = settings or Settings()
@@ -59,7 +61,7 @@ class Journal:
             directory, proxy=proxy, settings=settings, notices=notices, gives_up=self._is_abandoned, write=write
         )
         self._large = LargeEncoder(self._queue)
-        self._writer = Writer(self._queue, self._output, notices, gather)
+        self._writer = Writer(self._queue, self._output, notices, gather, written)
         self._keeper = Keeper(directory, settings=settings, notices=notices, notify=notify, is_opened=self._is_opened)
 
     def __repr__(self) -> str:

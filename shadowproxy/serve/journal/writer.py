@@ -12,6 +12,7 @@ Its rules:
 import errno
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from shadowproxy.serve.journal.notices import TIDY, Notice, Notices, defect
@@ -45,16 +46,25 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Writer:
     """Owns the thread. `failing` is what exchanges are lost for at present, one of LOSSES; None while writing succeeds.
 
-    `unopened`: it fails because nothing could be opened to be written to. `gather` is in seconds.
+    `unopened`: it fails because nothing could be opened to be written to. `gather` is in seconds. `written` gets what
+    was written.
     """
 
-    def __init__(self, queue: Queue, output: Output, notices: Notices, gather: float) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        output: Output,
+        notices: Notices,
+        gather: float,
+        written: Callable[[list[Item]], object] | None = None,
+    ) -> None:
         self.failing: str | None = None
         self.unopened = True
         self._queue = queue
         self._output = output
         self._notices = notices
         self._gather = gather
+        self._on_written = written
         self._tried = threading.Event()  # whether the log can be opened
         self._lock = threading.Lock()  # `failing` and `unopened` change together
         self._writing_thread = threading.Thread(target=self._run, name="shadowproxy-journal", daemon=True)
@@ -146,6 +156,7 @@ class Writer:
     def _write(self, batch: list[Item], size: int) -> None:
         done, error = self._output.write([item.line for item in batch], size)
         self._queue.count_written(batch[:done])
+        self._pass_on(batch[:done])
         if error is None:
             self._note_success()
             return
@@ -154,6 +165,17 @@ class Writer:
         if failing != "disk_full":
             # A full disk takes the same file again once there is room; any other trouble may be this descriptor's own.
             self._output.leave_segment()
+
+    def _pass_on(self, items: list[Item]) -> None:
+        """Pass on what was written. An error there must not cost the log a line."""
+        on_written = self._on_written
+        if on_written is None:
+            return
+        try:
+            on_written(items)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._on_written = None
+            self._notices.put(Notice("verdict_trouble", f"records are no longer counted: {defect(error)}"))
 
     def _open_output(self) -> None:
         try:

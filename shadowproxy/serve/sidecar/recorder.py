@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from shadowproxy.exchange import Verdict
@@ -17,12 +18,15 @@ from shadowproxy.serve.admin.census import Census
 from shadowproxy.serve.admin.recent import Recent
 from shadowproxy.serve.handover.inbox import Inbox, LiveState
 from shadowproxy.serve.journal.notices import Notice
-from shadowproxy.serve.journal.queue import Encode
+from shadowproxy.serve.journal.queue import Encode, Item
 from shadowproxy.serve.journal.root import Journal
 from shadowproxy.serve.sidecar import recording
 from shadowproxy.serve.sidecar.opened import Opened
 from shadowproxy.serve.sidecar.specs import RecorderSpec
 from shadowproxy.serve.sidecar.supervisor_state import SupervisorState, supervised
+from shadowproxy.serve.standing.answer import StandingVerdict
+from shadowproxy.serve.standing.root import Standing
+from shadowproxy.serve.standing.settings import StandingSettings
 from shadowproxy.serve.telemetry import tracing
 from shadowproxy.serve.upload.root import Uploads
 from shadowproxy.serve.upload.statistics import UploadStatistics
@@ -41,6 +45,9 @@ LAST = 1.0
 LAST_SEGMENT = 5.0
 """Seconds that stopping waits for the store to have the last segment; it is sent after the next start otherwise."""
 
+LAST_COUNT = 5.0
+"""Seconds that stopping waits for the last records to be counted."""
+
 APART = 4
 """Processes of each number that have ended, whose counts are kept apart: what ended may be their connection alone."""
 
@@ -52,6 +59,9 @@ _LEVELS = {
     "upload_trouble": logging.WARNING,
     "upload_recovered": logging.INFO,
     "upload_lost": logging.ERROR,
+    "verdict_changed": logging.INFO,
+    "verdict_trouble": logging.WARNING,
+    "verdict_recovered": logging.INFO,
 }
 
 
@@ -89,9 +99,20 @@ class RecorderSide(Opened):
         super().__init__()
         self.supervisor = supervisor or SupervisorState()
         self.name = name
+        self._began = self.supervisor.began
         self.recent = Recent()
         self.journal = Journal(
-            spec.journal.path, proxy=f"{name}/0", settings=recording.journal_settings(spec.journal), notify=_log_notice
+            spec.journal.path,
+            proxy=f"{name}/0",
+            settings=recording.journal_settings(spec.journal),
+            notify=_log_notice,
+            written=self._count,
+        )
+        self.standing = Standing(
+            None if spec.journal.path == "-" else Path(spec.journal.path),
+            proxy=name,
+            settings=recording.standing(spec, self._began),
+            notify=_log_notice,
         )
         self.uploads = Uploads(notify=_log_notice)
         self._spec = spec
@@ -104,6 +125,7 @@ class RecorderSide(Opened):
         self._tracer = tracing.tracer_from_environment(f"{name}/0")
         self._metrics = tracing.metrics_from_environment(f"{name}/0")
         self._encoders: dict[tuple[str, int], Encode] = {}
+        self._counted_by: dict[Encode, StandingSettings] = {}  # how the records of each encoder are counted
         self._lives = [str(number) for number in range(lives)]
         self._oldest: dict[str, int] = {}
         self._until = 0.0
@@ -124,6 +146,7 @@ class RecorderSide(Opened):
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             stack.callback(tasks.create_task(self._offer_metrics(self._metrics)).cancel)
         stack.push_async_callback(self._close_uploads)
+        stack.push_async_callback(self._close_standing)
         await asyncio.to_thread(self.journal.open)
         stack.push_async_callback(self._close_journal)
         self.uploads.job = recording.upload_job(self._spec)
@@ -163,6 +186,7 @@ class RecorderSide(Opened):
         self._spec = self._specs[generation]
         self.journal.settings = recording.journal_settings(self._spec.journal)
         self.uploads.job = recording.upload_job(self._spec)
+        self.standing.adopt(recording.standing(self._spec, self._began))
 
     # --- figures -----------------------------------------------------------------------------------------------------
 
@@ -178,6 +202,7 @@ class RecorderSide(Opened):
         log = self.journal.statistics()
         merged = supervised(census.merge(list(running.values()), ended), self.supervisor)
         steering = self.supervisor.steering
+        self.standing.note_lost(sum(merged.journal.lost.values()))
         return replace(
             merged,
             shadows=tuple(
@@ -189,6 +214,7 @@ class RecorderSide(Opened):
                 for each in merged.shadows
             ),
             uploads=self._uploads(),
+            standing=self.standing.words(),
             journal=merged.journal._replace(segments=log.segments, last_error=log.last_error, failing=log.failing),
         )
 
@@ -249,7 +275,18 @@ class RecorderSide(Opened):
                 seen=self.recent.add,
                 trace=self._tracer.send if self._tracer is not None else None,
             )
+            settings = recording.standing(self._specs[generation], self._began)
+            if settings is not None:
+                self._counted_by = {**self._counted_by, found: settings}
         return found
+
+    def _count(self, items: list[Item]) -> None:
+        """Have records counted that were written, in the writing thread."""
+        known = self._counted_by
+        if known:
+            self.standing.offer(
+                [(each.line, known[each.encode]) for each in items if each.verdicts and each.encode in known]
+            )
 
     def _note_oldest(self, live: str, oldest: int) -> None:
         """Drop the specs of generations under which no exchange can come any more.
@@ -262,6 +299,8 @@ class RecorderSide(Opened):
         least = min(self._oldest.values()) if connected.issuperset(self._lives) else 0
         self._specs = {number: each for number, each in self._specs.items() if number >= least}
         self._encoders = {key: each for key, each in self._encoders.items() if key[1] >= least}
+        encoders = set(self._encoders.values())
+        self._counted_by = {each: settings for each, settings in self._counted_by.items() if each in encoders}
 
     async def _close_inbox(self) -> None:
         within = self._spec.drain + FLUSH if self.flush is None else self.flush
@@ -271,6 +310,9 @@ class RecorderSide(Opened):
     async def _close_journal(self) -> None:
         left = self._until - asyncio.get_running_loop().time()
         await asyncio.to_thread(self.journal.close, max(0.5, left))
+
+    async def _close_standing(self) -> None:
+        await asyncio.to_thread(self.standing.close, LAST_COUNT)
 
     async def _close_uploads(self) -> None:
         await asyncio.to_thread(self.uploads.close, LAST_SEGMENT)
@@ -295,6 +337,15 @@ class _Operated:
 
     async def find(self, record: str) -> bytes | None:
         return self._side.recent.find(record)
+
+    async def verdict(self) -> StandingVerdict:
+        return await self._side.standing.verdict()
+
+    async def summary(self) -> bytes:
+        return await self._side.standing.summary()
+
+    async def reset_verdict(self, shadow: str | None) -> StandingVerdict:
+        return await self._side.standing.reset(shadow)
 
 
 def _number(name: str) -> str:

@@ -20,10 +20,14 @@ from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.policy.rewrite import Rewrite
 from shadowproxy.serve.sidecar.specs import JournalSpec, RecorderSpec
+from shadowproxy.serve.standing.settings import StandingSettings
 from shadowproxy.serve.telemetry import generative
 from shadowproxy.serve.telemetry.generative import Attributes
 from shadowproxy.serve.telemetry.spans import Destination
 from shadowproxy.serve.upload.job import Job
+
+CALL = "call:"
+"""How what identifies a callable begins."""
 
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
 Trace: TypeAlias = Callable[
@@ -83,6 +87,26 @@ def rules(spec: RecorderSpec) -> Rules:
         unordered=spec.unordered,
         set_aside=spec.set_aside,
         predictions={name: (live, shadow) for name, (live, shadow) in spec.predictions.items()},
+    )
+
+
+def standing(spec: RecorderSpec, began: float) -> StandingSettings | None:
+    """How the records of this generation are counted for the standing verdict; None: they are not.
+
+    `began` is when the program did: a callable of an application may be another one at its next start.
+    """
+    section = spec.standing
+    if section is None:
+        return None
+    named = spec.journal.prediction
+    return StandingSettings(
+        window=section.window,
+        cpu=section.cpu,
+        gates=section.gates,
+        rules=rules(spec),
+        fields=((named, named),) if named else (),
+        live=section.live,
+        shadows={name: f"{id} {began}" if id.startswith(CALL) else id for name, id in section.shadows.items()},
     )
 
 

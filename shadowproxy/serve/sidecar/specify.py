@@ -3,7 +3,10 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
+
+import orjson
 
 from shadowproxy import container
 from shadowproxy.addresses import TcpAddress
@@ -25,6 +28,7 @@ from shadowproxy.config import (
 )
 from shadowproxy.config.addresses import read_proxy
 from shadowproxy.config.repeating import repeats
+from shadowproxy.credentials import is_credential_header, is_credential_parameter
 from shadowproxy.exchange import CALL, CONTROL
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.policy.ramping import RampSettings
@@ -40,6 +44,7 @@ from shadowproxy.serve.sidecar.specs import (
     RequestsSpec,
     ShadowSpec,
     Specs,
+    StandingSpec,
     TlsSpec,
 )
 from shadowproxy.serve.state.settings import StateSettings
@@ -61,6 +66,10 @@ def specify_companion(companion: Companion) -> Specs:
     shadows = {name: _in_companion(name, each, candidates) for name, each in specs.live.shadows.items()}
     urls = {name: each.endpoint.url for name, each in shadows.items()}
     destinations = {name: (urls[name], paths) for name, (_, paths) in specs.recorder.destinations.items()}
+    standing = specs.recorder.standing
+    if standing is not None:
+        programs = {name: f"call:{name}" for name in candidates}
+        standing = replace(standing, shadows={**standing.shadows, **programs})
     here = {"live", "listen", "listen_tls", "workers", "forwarded", "control"}
     shown_values = {key: value for key, value in specs.recorder.shown.items() if key not in here}
     for name in candidates:
@@ -68,7 +77,7 @@ def specify_companion(companion: Companion) -> Specs:
     files = specs.program.files if companion.file is None else (companion.file, *specs.program.files)
     return Specs(
         replace(specs.live, shadows=shadows, candidates=dict(candidates)),
-        replace(specs.recorder, destinations=destinations, shown=shown_values),
+        replace(specs.recorder, destinations=destinations, shown=shown_values, standing=standing),
         replace(
             specs.program,
             shadows=urls,
@@ -177,7 +186,42 @@ def recorder(config: Config) -> RecorderSpec:
         admin_host=config.admin.host if isinstance(config.admin, TcpAddress) else None,
         admin_token=_plain(config.admin_token),
         drain=config.drain,
+        standing=_standing(config),
     )
+
+
+def _standing(config: Config) -> StandingSpec | None:
+    section = config.verdict
+    if section is None:
+        return None
+    return StandingSpec(
+        window=section.window,
+        cpu=section.cpu,
+        gates=_plain(dict(section.gates.values())),
+        live=_identity(config.live),
+        shadows={str(name): _identity(each) for name, each in config.shadows.items()},
+    )
+
+
+def _identity(section: Live | Shadow) -> str:
+    """What identifies an endpoint: where requests go, and what is sent there beside what callers sent.
+
+    Credentials are left out: a new token is no new model.
+    """
+    fields = {name.lower(): each for name, each in section.headers.set.items()}
+    parameters = section.query.set
+    rewrite = section.rewrite if isinstance(section, Shadow) else None
+    answer = section.respond.reply() if isinstance(section, Live) and section.respond is not None else None
+    parts: Any = [
+        section.url,
+        section.host,
+        {name: each for name, each in fields.items() if not is_credential_header(name.encode())},
+        {name: each for name, each in parameters.items() if not is_credential_parameter(name)},
+        None if rewrite is None else [rewrite.path, rewrite.json],
+        None if answer is None else repr(answer),
+    ]
+    raw = orjson.dumps(_plain(parts), option=orjson.OPT_SORT_KEYS, default=str)
+    return blake2b(raw, digest_size=8).hexdigest()
 
 
 def _own_secrets(config: Config) -> list[str]:

@@ -213,6 +213,18 @@ class JournalSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingSpec:
+    """The standing verdict. `window` is in seconds, `cpu` a share, `gates` as in a file of gates. `live` and `shadows`
+    identify the systems that are compared; those of callables last as long as the program runs."""
+
+    window: float | None
+    cpu: float | None
+    gates: Mapping[str, Any]
+    live: str
+    shadows: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class RecorderSpec:
     """For the process that records: how exchanges are judged, redacted, written, traced and shown.
 
@@ -242,6 +254,7 @@ class RecorderSpec:
     admin_token: str | None = field(repr=False)
     drain: float = 30.0
     generation: int = 1
+    standing: StandingSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
