@@ -181,7 +181,8 @@ def _report(console: Console, place: DemoDirectory, answers: DemoAnswers, kept: 
     figures = to_json(summarise_files([place.log], Rules(), truths=landed), load_gates(place.gates))
     print_figures(figures, console)
     place.page.write_text(
-        to_html(figures, title="An if statement and a trained model, on real flights"), encoding="utf-8"
+        to_html(figures, title="An if statement and a trained model; latency not judged"),
+        encoding="utf-8",
     )
     _say(console)
     _say(console, str(scores(records, SHADOW, flights.labels())))
