@@ -698,6 +698,20 @@ def test_what_is_likely_not_meant_is_warned_of(values: dict[str, object], warnin
     assert "\n" not in told
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"rewrite": {"json": {"/model": "new"}}},
+        {"rewrite": {"path": {"/v1/predict": "/v2/predict"}}},
+        {"headers": {"set": {"X-Version": "2"}}},
+        {"query": {"set": {"v": "2"}}},
+    ],
+    ids=str,
+)
+def test_another_model_of_the_same_server_is_not_warned_of(other: dict[str, object]) -> None:
+    assert config.warnings_for(of(shadows={"b": {"url": "http://live:8000", **other}})) == ()
+
+
 def test_a_credential_from_the_environment_is_not_warned_of(tmp_path: Path) -> None:
     text = """
 live: {url: http://a, headers: {set: {Authorization: "Bearer ${TOKEN}"}}}

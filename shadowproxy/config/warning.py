@@ -99,7 +99,9 @@ def _warnings(config: Config) -> Iterator[str]:
             yield from _ramp_warnings(config, name, shadow.ramp)
         if shadow.timeout > config.drain:
             yield f"shadows.{name}.timeout is longer than drain: stopping may cut off answers that are still in time"
-        if shadow.url == config.live.url:
+        # Another model, version or setting of the same server is a shadow like any other.
+        same = not (shadow.rewrite.path or shadow.rewrite.json or shadow.headers.set or shadow.query.set)
+        if shadow.url == config.live.url and same:
             yield f"shadows.{name}.url is the same as live.url: to measure live's noise, use control.percent"
     if not config.shadows:
         yield "no shadows: requests are forwarded and recorded, nothing is compared"
