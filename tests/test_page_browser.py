@@ -536,3 +536,25 @@ async def test_the_headline_says_no_more_than_is_known(proxy: StartProxy, browse
             f"{json.dumps([told for told, _ in HEADLINES])}.map((told) => untouched(told)[1])"
         )
     assert said == [headline for _, headline in HEADLINES]
+
+
+async def test_a_percent_that_rises_says_where_it_stands_and_can_be_resumed(
+    proxy: StartProxy, browser: Browser
+) -> None:
+    options = {"percent": {"from": 1, "over": "1h"}}
+    async with proxy(LIVE, {"other": OTHER}, shadow_options=options, **ADMIN) as running:
+        await opened(browser, running)
+        await browser.wait(shows("MIRRORING 1\u00a0%"))
+        await browser.wait(shows("Ramp RISING at 1\u00a0%, next to 2\u00a0% at "))
+        await browser.wait(shows("Steps: 0 up, 0 back."))
+        await browser.evaluate(f"{CARD}.querySelector('input').value = '5'")
+        await browser.evaluate(press("Set"))
+        await browser.wait(
+            shows("Ramp STANDS STILL at 4\u00a0%; an operator has set 5 %, until the shadow is resumed.")
+        )
+        await browser.evaluate(press("Resume"))
+        await browser.wait(shows("MIRRORING 4\u00a0%"))
+        await browser.wait(shows("Ramp RISING at 4\u00a0%"))
+        assert await browser.evaluate(press("Pause") + "; true")
+        await browser.wait(shows("an operator has paused it"))
+        assert browser.complaints == []

@@ -21,13 +21,17 @@ _log = logging.getLogger("shadowproxy")
 
 @dataclass(slots=True)
 class _Ramp:
-    """One shadow's. `due` is when it is looked at next; `halted` says why it stands still, None if it does not."""
+    """One shadow's. `due` is when it is looked at next; `halted` says why it stands still, None if it does not.
+
+    `told`: the operator's log has its beginning, which it gets with the first look, after the line of the start.
+    """
 
     settings: RampSettings
     url: str
     state: RampState
     due: float
     halted: str | None = None
+    told: bool = False
     raised: int = 0
     back: int = 0
     last: RampStep | None = None
@@ -60,7 +64,6 @@ class Ramps:
             kept = before.get(name)
             if kept is None or (kept.settings, kept.url) != (settings, url):
                 kept = _Ramp(settings, url, ramping.begin(now), now)
-                _log_begin(name, settings)
             self._ramps[name] = kept
 
     def follow(self, steering: Steering, now: float) -> Steering:
@@ -88,6 +91,9 @@ class Ramps:
         changed = False
         for name, each in self._ramps.items():
             each.due = now + each.settings.look_every
+            if not each.told:
+                each.told = True
+                _log_begin(name, each.settings)
             if each.halted is not None:
                 continue
             found = ramping.add([ramping.NOTHING, *(part[name] for part in parts if name in part)])

@@ -215,7 +215,8 @@ const RAMP = {
 /** Where a percent that rises by itself stands, what keeps it, and its last step. */
 function rampText(ramp) {
   if (!ramp) return "";
-  const next = ramp.next ? `, to ${ramp.next.percent}\u00a0% at ${clock(ramp.next.at)} at the earliest` : "";
+  const at = ramp.state === "holding" ? "" : ` at ${clock(ramp.next?.at)} at the earliest`;
+  const next = ramp.next ? `, next to ${ramp.next.percent}\u00a0%${at}` : "";
   const resume = ramp.state === "halted" ? ", until the shadow is resumed" : "";
   const why = ramp.why ? `; ${ramp.why}${resume}` : "";
   const { last } = ramp;
