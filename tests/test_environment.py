@@ -373,6 +373,11 @@ def test_the_configuration_knows_all_commands() -> None:
     assert set(cli.commands.commands) <= COMMANDS
 
 
+def test_every_variable_with_a_name_of_its_own_is_known() -> None:
+    named = {str(each.envvar) for each in all_options().values() if each.envvar}
+    assert {"SHADOWPROXY_CONFIG", "SHADOWPROXY_LOG_LEVEL"} <= named <= OTHERS
+
+
 def test_no_variable_means_two_things() -> None:
     counted = [v for name, c in cli.commands.commands.items() for v, _ in options_of(c, (name,))]
     assert len(counted) == len(set(counted)) > 100

@@ -19,21 +19,23 @@ from shadowproxy.cli.environment import blamed
 from shadowproxy.cli.erase import erase
 from shadowproxy.cli.export import export
 from shadowproxy.cli.group import EXIT_INTERRUPTED, EXIT_USAGE, commands, forget_output, print_error
+from shadowproxy.cli.init import init
 from shadowproxy.cli.judge import judge
 from shadowproxy.cli.records import show, tail
 from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
 from shadowproxy.cli.selftest import selftest
 from shadowproxy.cli.sidecar import Start, check, healthcheck, schema, serve
+from shadowproxy.cli.version import version
 from shadowproxy.cli.watch import watch
 
 __all__ = ["commands", "main"]
 
 # The order of --help.
 for command in (
-    *(serve, check, healthcheck, schema),
+    *(init, serve, check, healthcheck, schema),
     *(report, summarise, watch, selftest, judge, show, tail, export, erase, replay),
-    *(demo, completion),
+    *(demo, completion, version),
 ):
     commands.add_command(command)
 

@@ -182,18 +182,22 @@ def check(file: Path | None, path: str, method: str, no_request: bool, **flags: 
 
 @click.command(
     short_help="Print the JSON Schema of the configuration, for editors.",
-    epilog=examples("shadowproxy schema"),
+    epilog=examples("shadowproxy schema", "shadowproxy schema --path"),
 )
-def schema() -> None:
+@click.option("--path", "as_path", is_flag=True, help="Print where the installed file is.")
+def schema(as_path: bool) -> None:
     """Print the JSON Schema of the configuration: with it, editors complete keys and mark errors.
 
     Save it as config.schema.json beside a configuration that begins with the line
 
     # yaml-language-server: $schema=config.schema.json
+
+    as `shadowproxy init` does. An editor on this machine alone may also be given the path of the installed file.
     """
     from importlib.resources import files
 
-    click.echo(files("shadowproxy.config").joinpath("schema.json").read_text(encoding="utf-8"), nl=False)
+    file = files("shadowproxy.config").joinpath("schema.json")
+    click.echo(f"{file}\n" if as_path else file.read_text(encoding="utf-8"), nl=False)
 
 
 def _coloured(line: str) -> str:

@@ -43,12 +43,13 @@ OTHERS = frozenset(
         f"{PREFIX}LOG_LEVEL",
         f"{PREFIX}LOG_FORMAT",
         f"{PREFIX}ACCESS_LOG",
+        f"{PREFIX}WEBHOOK",
         f"{PREFIX}JUDGE_KEY",
         f"{PREFIX}EMBEDDINGS_KEY",
         f"{PREFIX}CANDIDATE",
     }
 )
-"""Variables by other rules: of the file, the operator's log, the keys of other APIs, and a mark of our own."""
+"""Variables by other rules: of the file, the operator's log, a webhook, other APIs' keys, and a mark of our own."""
 
 _SHADOW = f"{PREFIX}SHADOWS__"
 # What the kubelet sets in every container for a Service NAME: {NAME}_SERVICE_HOST, {NAME}_SERVICE_PORT and one for each

@@ -4,6 +4,8 @@ The form of each value stands beside the function that reads it (values.py), the
 models, and each key's description and default from docs/reference/configuration.md. That page is not installed, so
 `shadowproxy schema` prints the file beside this one, which `make schema` writes; a test compares the two.
 
+Its `$id` names the version, whose keys it has; a URN, as nothing is to be fetched: editors have the file itself.
+
 A schema cannot express all that the loader tests: rules between keys, and whether a file exists.
 """
 
@@ -21,6 +23,7 @@ import yaml
 from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from shadowproxy import __version__
 from shadowproxy.config import values
 from shadowproxy.config.keys import key_of
 from shadowproxy.config.models import Config, Live
@@ -43,6 +46,7 @@ def schema(reference: str) -> dict[str, Any]:
     rows = {key: (default.strip(), words.strip()) for key, default, words in _ROW.findall(reference)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:shadowproxy:config:{'.'.join(__version__.split('.')[:2])}",
         "title": "The configuration of shadowproxy",
         **_object(Config, "", rows),
         "$defs": {"environment": _ENVIRONMENT},
