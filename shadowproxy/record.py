@@ -8,6 +8,7 @@ Here they are made by `tuple.__new__`, as their own `__new__` is a function of P
 import base64
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -149,7 +150,7 @@ class Record(NamedTuple):
 
     `rules` is the digest of the rules by which the answers were compared; None if they were not, and in older logs.
     `tunnel` is what went through a WebSocket; None for all other requests. `weight` is how many requests the record
-    stands for.
+    stands for, `heaviest` the most that one of its log may stand for.
     """
 
     id: str
@@ -163,6 +164,7 @@ class Record(NamedTuple):
     rules: str | None = None
     tunnel: Tunnel | None = None
     weight: int = 1
+    heaviest: int = 1
 
 
 def decode(line: bytes) -> Record:
@@ -176,6 +178,7 @@ def decode(line: bytes) -> Record:
     if whole["schema"] != SCHEMA:
         raise RecordError(f"a record of schema {whole['schema']!r:.20}; this version reads schema {SCHEMA}")
     try:
+        weight, heaviest = _read_weight(whole) if "weight" in whole or "sample" in whole else (1, 1)
         control = whole.get("control")
         rules = whole.get("rules")
         parts = (
@@ -189,7 +192,8 @@ def decode(line: bytes) -> Record:
             None if control is None else _read_leg(control),
             rules if isinstance(rules, str) else None,
             _read_tunnel(whole["tunnel"]) if "tunnel" in whole else None,
-            _read_weight(whole["weight"]) if "weight" in whole else 1,
+            weight,
+            heaviest,
         )
         return tuple.__new__(Record, parts)
     except KeyError as missing:
@@ -340,10 +344,16 @@ def _time_in(parts: dict[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _read_weight(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HEAVIEST:
-        raise RecordError(f"a record whose weight is not a whole number from 1 to {HEAVIEST:,}: {value!r:.40}")
-    return value
+def _read_weight(whole: dict[str, Any]) -> tuple[int, int]:
+    """A record's weight, and the largest that one of its log may have, by the share that the log keeps."""
+    weight, sample = whole.get("weight", 1), whole.get("sample")
+    if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= HEAVIEST:
+        raise RecordError(f"a record whose weight is not a whole number from 1 to {HEAVIEST:,}: {weight!r:.40}")
+    if sample is None:
+        return weight, weight
+    if not isinstance(sample, int | float) or isinstance(sample, bool) or not 1 / HEAVIEST <= sample <= 1:
+        raise RecordError(f"a record whose share of the log is not above 0 and at most 1: {sample!r:.40}")
+    return weight, max(weight, math.ceil(1 / sample))
 
 
 _LONGEST: Final = 1e12

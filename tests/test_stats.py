@@ -247,8 +247,8 @@ def test_a_difference_narrows_with_what_it_is_of() -> None:
 def test_requests_that_are_alike_count_as_fewer() -> None:
     alone = stats.Estimate(0.9, 0.88, 0.92, 1000, "blocks", 1.0)
     alike = stats.Estimate(0.9, 0.86, 0.94, 1000, "blocks", 4.0)
-    assert stats.anytime_share(alone) == stats.confidence_sequence(900, 1000)
-    assert stats.anytime_share(alike) == stats.confidence_sequence(225, 250)
+    assert stats.anytime_share(alone, certain=(True, True)) == stats.confidence_sequence(900, 1000)
+    assert stats.anytime_share(alike, certain=(True, True)) == stats.confidence_sequence(225, 250)
 
 
 # --- two distributions ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from logs import answer, chosen, mixed, pair_of, record
 
-from shadowproxy.compare.fold.counts import Series
+from shadowproxy.compare.fold.counts import Series, Weight
 from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.kept import Keeper, beside
 from shadowproxy.compare.fold.pair_tables import Drawn
@@ -21,13 +21,13 @@ from shadowproxy.compare.fold.truths import by_request
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.record import Record, RecordError, decode
 
-WRITTEN_ONLY = {"repeats", "live_values", "shadow_values", "examples", "state", "prints", "weights"}
+WRITTEN_ONLY = {"repeats", "live_values", "shadow_values", "examples", "state", "prints", "weights", "unwritten"}
 """What is no count of requests."""
 
 
 def weighed(records: list[Record], seed: int = 3, weights: tuple[int, ...] = (1, 1, 5, 6)) -> list[Record]:
     source = random.Random(seed)
-    return [each._replace(weight=source.choice(weights)) for each in records]
+    return [each._replace(weight=source.choice(weights), heaviest=max(weights)) for each in records]
 
 
 def texts(source: random.Random, _: int) -> tuple[Any, Any]:
@@ -63,7 +63,7 @@ def counts_in(raw: Any) -> Any:
 @pytest.mark.parametrize("log", list(LOGS.values()), ids=list(LOGS))
 def test_a_record_counts_as_often_as_its_weight(log: list[Record]) -> None:
     records = weighed(log)
-    copies = [each._replace(weight=1) for each in records for _ in range(each.weight)]
+    copies = [each._replace(weight=1, heaviest=1) for each in records for _ in range(each.weight)]
     once, often = summarise(records, Rules()), summarise(copies, Rules())
     assert once.requests == often.count == sum(each.weight for each in records)
     assert once.count == len(records)
@@ -107,15 +107,15 @@ def test_a_draw_multiplies_the_weight_and_is_kept_apart() -> None:
     builder = SummaryBuilder()
     same = answer({"class": "a"})
     builder.add(record(1, same, s=same), Reading(Rules()), draw=4)
-    builder.add(record(2, same, s=same)._replace(weight=5), Reading(Rules()), draw=2)
+    builder.add(record(2, same, s=same)._replace(weight=5, heaviest=6), Reading(Rules()), draw=2)
     chosen = pair_of(builder.finish()).chosen
     assert (chosen.total(), chosen.written(), chosen.squares()) == (14, 2, 116)
     assert chosen.weights is not None
-    assert (chosen.weights.heaviest, chosen.weights.draw) == (10, 4)
+    assert (chosen.weights.heaviest, chosen.weights.draw) == (12, 4)
 
 
 def test_a_series_keeps_its_weights_wherever_it_is_copied() -> None:
-    one = Series({0: 2, 1: 1}).weighed(3)
+    one = Series({0: 2, 1: 1}).weighed(Weight(3, 3))
     for each in (
         Series(one),
         copy.deepcopy(one),
@@ -126,7 +126,7 @@ def test_a_series_keeps_its_weights_wherever_it_is_copied() -> None:
         assert (each.total(), each.written(), each.squares()) == (9, 3, 27)
     wider = one.widened()
     assert (dict(wider), wider.written(), wider.squares()) == ({0: 9}, 3, 27)
-    less = one.without(Series({0: 1}).weighed(3))
+    less = one.without(Series({0: 1}).weighed(Weight(3, 3)))
     assert (less.total(), less.written(), less.squares()) == (6, 2, 18)
     one.absorb(Series({1: 4}))
     assert (one.total(), one.written(), one.squares()) == (13, 7, 31)
@@ -145,13 +145,21 @@ def test_a_weight_that_cannot_be_is_one_clear_reason(weight: Any, tmp_path: Path
         "shadows": {},
     }
     assert decode(json.dumps(line).encode()).weight == 1
-    assert decode(json.dumps({**line, "weight": 20}).encode()).weight == 20
+    assert decode(json.dumps({**line, "weight": 20}).encode())[-2:] == (20, 20)
+    assert decode(json.dumps({**line, "weight": 33, "sample": 0.03}).encode())[-2:] == (33, 34)
+    assert decode(json.dumps({**line, "sample": 0.03}).encode())[-2:] == (1, 34)
     raw = json.dumps({**line, "weight": weight}).encode()
     with pytest.raises(RecordError, match="whose weight is not a whole number from 1 to 1,000,000,000"):
         decode(raw)
     (tmp_path / "a.jsonl").write_bytes(raw + b"\n")
     found = summarise_files([tmp_path / "a.jsonl"], Rules())
     assert dict(found.unreadable) == {"a record whose weight is not a whole number from 1 to 1,000,000,000": 1}
+
+
+@pytest.mark.parametrize("sample", [0, -0.5, 1.5, "5 %", True, 1e-12])
+def test_a_share_that_cannot_be_is_one_clear_reason(sample: Any) -> None:
+    with pytest.raises(RecordError, match="whose share of the log is not above 0 and at most 1"):
+        decode(json.dumps({"schema": 1, "sample": sample}).encode())
 
 
 def test_examples_are_drawn_as_if_every_request_were_there() -> None:
@@ -163,7 +171,7 @@ def test_examples_are_drawn_as_if_every_request_were_there() -> None:
         heavy.add(source.getrandbits(64), "heavy")
         for at in range(90):
             light.add(source.getrandbits(64), at)
-        total = heavy.weighed(10).merged(light)
+        total = heavy.weighed(Weight(10, 10)).merged(light)
         first += total[min(total)] == "heavy"
     assert 70 < first < 140
 
@@ -179,6 +187,7 @@ def test_labels_given_later_count_what_they_count_with_the_log(tmp_path: Path) -
             "at": f"2026-01-31T12:00:{at:02}.000000Z",
             "proxy": "host/1",
             "weight": 1 + 4 * (at % 3),
+            "sample": 0.1,
             "request": {"method": "GET", "path": "/", "query": "", "headers": {}, "body_bytes": 0},
             "live": {"outcome": "ok", "status": 200, "headers": {}, "body_bytes": 13, "body": body},
         }

@@ -172,13 +172,13 @@ def _count(found: Survey, record: Record, name: str, rules: Rules) -> None:
         return
     compared = recompared(live, shadow, rules, about(record, name, (content, content_beside)), record.rules)
     if compared.verdict in (Verdict.MATCH, Verdict.IGNORED):
-        found.equal += 1
+        found.equal += record.weight
         return
     one, other = answer_text(live, content), answer_text(shadow, content_beside)
     if one is None or other is None:
         found.left_out["an answer is no text, or not whole in the log"] += 1
     elif one == other:
-        found.equal += 1  # what differs is no part of what was said
+        found.equal += record.weight  # what differs is no part of what was said
     else:
         interest = _LEAST_INTEREST * (1 + _apart(one, other) + min(1.0, max(len(one), len(other)) / _LONG))
         found.candidates.append(Candidate(record.id, record.record, interest, _slice(record)))

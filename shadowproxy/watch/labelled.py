@@ -152,7 +152,7 @@ def _add(summary: Summary, pair: KeptPair, truth: Truth | None) -> None:
     places = pair.gists()
     for key, _, _ in places:
         counted.outputs.part(key)
-    counted.label(pair.at // (1000 * summary.width), pair.at / 1e6, truth, places, pair.weight)
+    counted.label(pair.at // (1000 * summary.width), pair.at / 1e6, truth, places, pair.stands_for)
     summary.labels += sum(label is not None for label in truth.labels)
 
 

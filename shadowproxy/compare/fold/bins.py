@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, Self
 
-from shadowproxy.compare.fold.counts import Hist, add_to
+from shadowproxy.compare.fold.counts import Hist, Weight, add_to
 
 GAMMA: Final = 1.02
 """The ratio of neighbouring bin edges: a quantile is off by at most 1 %, in the tail as elsewhere."""
@@ -101,7 +101,7 @@ class Bins(dict[int, Counter[int]]):
             wider.setdefault(block >> doublings, Hist()).update(counts)
         return wider
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
+    def weighed(self, weight: Weight) -> Self:
         return type(self)({block: Hist(counts).weighed(weight) for block, counts in self.items()})
 
     def to_json(self) -> Any:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
-from shadowproxy.compare.fold.counts import add_to
+from shadowproxy.compare.fold.counts import Weight, add_to
 
 _HALF: Final = 1 << 31
 _FINEST: Final = 32  # bits of a float's 64 that cells ignore: within a millionth
@@ -116,8 +116,8 @@ class Cells(dict[int, int]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        return type(self)({cell: count * weight for cell, count in self.items()}, self.width)
+    def weighed(self, weight: Weight) -> Self:
+        return type(self)({cell: count * weight.times for cell, count in self.items()}, self.width)
 
     def to_json(self) -> Any:
         return [self.width, *_written(self)]
@@ -203,8 +203,10 @@ class BlockCells(dict[int, dict[int, int]]):
             add_to(wider.setdefault(block >> doublings, {}), counts)
         return type(self)(wider, self.width)
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        heavier = {block: {cell: count * weight for cell, count in counts.items()} for block, counts in self.items()}
+    def weighed(self, weight: Weight) -> Self:
+        heavier = {
+            block: {cell: count * weight.times for cell, count in counts.items()} for block, counts in self.items()
+        }
         return type(self)(heavier, self.width)
 
     def to_json(self) -> Any:

@@ -10,9 +10,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 W = TypeVar("W", str, int)
+
+
+class Weight(NamedTuple):
+    """How many requests a record stands for (`times`), the most that any record of its log may stand for (`most`), and
+    the part of both that does not depend on the answers (`draw`)."""
+
+    times: int = 1
+    most: int = 1
+    draw: int = 1
 
 
 def add_to(counts: dict[W, int], more: Mapping[W, int]) -> None:
@@ -41,8 +50,8 @@ class Counts(Counter[W]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        return type(self)({key: count * weight for key, count in self.items()})
+    def weighed(self, weight: Weight) -> Self:
+        return type(self)({key: count * weight.times for key, count in self.items()})
 
     def to_json(self) -> Any:
         return {str(word): count for word, count in sorted(self.items())}
@@ -69,8 +78,8 @@ class Weights:
     """What the weights of a series' records add to its counts, by block of time; where all are 1 there is nothing.
 
     unwritten: requests that records stand for beyond themselves, the sum of w - 1. more_squares: the sum of w^2 - w.
-    heaviest: the largest weight. draw: the largest part of a weight that does not depend on the answers: a record that
-    its log has for certain is of this weight at most.
+    heaviest: the largest weight that a record of the log may have, whether or not one has it yet. draw: the largest
+    part of a weight that does not depend on the answers: what its log has for certain is of this weight at most.
     """
 
     heaviest: int = 1
@@ -147,16 +156,27 @@ class Series(Hist):
         weights = self.weights.widened(doublings) if self.weights is not None else None
         return type(self)(_wider(self, doublings), weights)
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
+    def weighed(self, weight: Weight) -> Self:
         if not self:
             return self
-        weights = Weights(
-            weight,
-            draw,
-            {block: count * (weight - 1) for block, count in self.items()},
-            {block: count * (weight * weight - weight) for block, count in self.items()},
-        )
-        return type(self)({block: count * weight for block, count in self.items()}, weights)
+        times, most, draw = weight
+        weights = Weights(most, draw)
+        if times > 1:
+            weights.unwritten = {block: count * (times - 1) for block, count in self.items()}
+            weights.more_squares = {block: count * (times * times - times) for block, count in self.items()}
+        return type(self)({block: count * times for block, count in self.items()}, weights)
+
+    def up_to(self, last: int) -> "Series":
+        """The series up to a block of time."""
+        found = Series({block: count for block, count in self.items() if block <= last})
+        if self.weights is not None:
+            found.weights = Weights(self.weights.heaviest, self.weights.draw)
+            for mine, theirs in (
+                (found.weights.unwritten, self.weights.unwritten),
+                (found.weights.more_squares, self.weights.more_squares),
+            ):
+                mine.update({block: count for block, count in theirs.items() if block <= last})
+        return found
 
     def without(self, part: "Series") -> "Series":
         """The series less one that counts some of the same records."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 from zlib import crc32
 
-from shadowproxy.compare.fold.counts import Series
+from shadowproxy.compare.fold.counts import Series, Weight
 
 MOST_CLASSES: Final = 1000
 MOST_WHOLE: Final = 64
@@ -80,8 +80,8 @@ class Few(dict[str, Series]):
     def widened(self, doublings: int = 1) -> Self:
         return type(self)({key: series.widened(doublings) for key, series in self.items()}, many=self.many)
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        return type(self)({key: series.weighed(weight, draw) for key, series in self.items()}, many=self.many)
+    def weighed(self, weight: Weight) -> Self:
+        return type(self)({key: series.weighed(weight) for key, series in self.items()}, many=self.many)
 
     def to_json(self) -> Any:
         return {"many": self.many, "classes": {key: series.to_json() for key, series in sorted(self.items())}}
@@ -137,8 +137,8 @@ class Pairs(dict[str, int]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        return type(self)({key: count * weight for key, count in self.items()}, many=self.many)
+    def weighed(self, weight: Weight) -> Self:
+        return type(self)({key: count * weight.times for key, count in self.items()}, many=self.many)
 
     def to_json(self) -> Any:
         return None if self.many else dict(sorted(self.items()))

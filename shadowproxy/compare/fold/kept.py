@@ -4,7 +4,8 @@ The file is JSON lines, compressed with zstd. The first line has the version, th
 to, and the field of the requests by which labels can be joined, if not by the ID alone. Then comes a line for each
 pair, in the order of the hash of its ID: the hash, the ID, the value of that field, the time in microseconds, the
 shadow, the route, for each counted place its key with live's gists and the shadow's (1 if they are the same, null if it
-failed), and the weight of its record if it is above 1. The last line has their number and a digest of all.
+failed), and, if the log has weights, that of its record and the most that any may have. The last line has their number
+and a digest of all.
 
 Lines are sorted in memory up to a bound, in runs on the disk beyond it. So the file does not depend on the log's order
 or on the number of processes.
@@ -23,6 +24,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 import zstandard
 
+from shadowproxy.compare.fold.counts import Weight
 from shadowproxy.compare.fold.gist import gist_of, read, written
 from shadowproxy.compare.fold.place_gists import PlaceGists
 from shadowproxy.compare.fold.places import PlaceValues
@@ -53,6 +55,12 @@ class KeptPair(NamedTuple):
     route: str
     places: list[Any]
     weight: int = 1
+    most: int = 1
+
+    @property
+    def stands_for(self) -> Weight:
+        """How often it counts."""
+        return Weight(self.weight, max(self.weight, self.most))
 
     def gists(self) -> list[PlaceGists]:
         """The gists of both arms. Raises ValueError or TypeError if the file was changed."""
@@ -103,11 +111,15 @@ class Keeper:
     def __call__(self, record: Record, at: int, shadow: str, route: str, places: Sequence[PlaceValues]) -> None:
         """Keep a pair. `summarise` calls it for each."""
         key = None if self.place is None else key_at(record, self.place)
-        self.put(KeptPair(record.id, key, at, shadow, route, [_written(look) for look in places], record.weight))
+        self.put(
+            KeptPair(
+                record.id, key, at, shadow, route, [_written(look) for look in places], record.weight, record.heaviest
+            )
+        )
 
     def put(self, pair: KeptPair) -> None:
         id, key = _storable(pair.id), pair.key if pair.key is None else _storable(pair.key)
-        rest = pair[2:] if pair.weight > 1 else pair[2:-1]
+        rest = pair[2:] if pair.most > 1 else pair[2:-2]
         line = orjson.dumps([f"{hashed(pair.id):016x}", id, key, *rest], option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
         self._size += len(line)

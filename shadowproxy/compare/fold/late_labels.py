@@ -25,7 +25,7 @@ def join(saved: Summary, file: str, digest: str, truths: Truths) -> None:
             continue
         counted = routes.get(kept.route, routes.other)
         try:
-            counted.label(kept.at // (1000 * saved.width), kept.at / 1e6, truth, kept.gists(), kept.weight)
+            counted.label(kept.at // (1000 * saved.width), kept.at / 1e6, truth, kept.gists(), kept.stands_for)
         except (TypeError, ValueError) as error:
             raise SummaryError(f"{answers.name}: not a whole file of answers; save it again from its log") from error
 

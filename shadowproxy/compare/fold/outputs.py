@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from shadowproxy.compare.fold.counts import Series, WordCounts
+from shadowproxy.compare.fold.counts import Series, Weight, WordCounts
 from shadowproxy.compare.fold.few import Few, FewWhole, Pairs
 from shadowproxy.compare.fold.labelled import Labelled
 from shadowproxy.compare.fold.places import MOST_PLACES, places_of, static_rank
@@ -101,7 +101,7 @@ class Rest(Outputs):
     def widened(self, doublings: int = 1) -> "Rest":
         return self
 
-    def weighed(self, weight: int, draw: int = 1) -> "Rest":
+    def weighed(self, weight: Weight) -> "Rest":
         return self
 
 

@@ -9,9 +9,10 @@ caller left, the exchange is in neither arm of them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from shadowproxy.compare.fold.bins import Bins, bin_of
-from shadowproxy.compare.fold.counts import Hist, Series, WordCounts
+from shadowproxy.compare.fold.counts import Hist, Series, Weight, WordCounts
 from shadowproxy.compare.fold.labelled import Labelled
 from shadowproxy.compare.fold.language import PairLanguage
 from shadowproxy.compare.fold.outputs import OutputsByField
@@ -34,6 +35,8 @@ from shadowproxy.compare.fold.structure import Lacking, PresentAt
 from shadowproxy.compare.fold.tables import Whole
 from shadowproxy.compare.fold.truths import Truth
 from shadowproxy.compare.fold.usage import PairUsage
+
+ONE: Final = Weight()
 
 
 @dataclass(slots=True)
@@ -133,7 +136,9 @@ class Pair(Whole):
     language: PairLanguage = field(default_factory=PairLanguage)
     state: PairState = field(default_factory=PairState)
 
-    def label(self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists], weight: int = 1) -> None:
+    def label(
+        self, block: int, seconds: float, truth: Truth, places: Iterable[PlaceGists], weight: Weight = ONE
+    ) -> None:
         """Count the truth of one pair, whose answers were given at `seconds` since the epoch."""
         self.label_pair(block, seconds, truth, weight)
         for key, live, shadow in places:
@@ -141,13 +146,14 @@ class Pair(Whole):
             if outputs is not None:  # None where there are too many places
                 one = Labelled()
                 one.add(block, live, shadow, truth.labels)
-                outputs.truths.absorb(one if weight == 1 else one.weighed(weight))
+                outputs.truths.absorb(one if weight == ONE else one.weighed(weight))
 
-    def label_pair(self, block: int, seconds: float, truth: Truth, weight: int = 1) -> None:
+    def label_pair(self, block: int, seconds: float, truth: Truth, weight: Weight = ONE) -> None:
         """Count that one pair has a truth, and how long after its answers the truth was known."""
-        self.labelled.absorb(Series({block: 1}).weighed(weight) if weight > 1 else Series({block: 1}))
+        one = Series({block: 1})
+        self.labelled.absorb(one if weight == ONE else one.weighed(weight))
         if truth.at is not None:
-            self.label_delay[bin_of(max(0.0, truth.at / 1e6 - seconds))] += weight
+            self.label_delay[bin_of(max(0.0, truth.at / 1e6 - seconds))] += weight.times
 
     def forget_labels(self) -> None:
         """Leave out what was counted of labels, so that others can be counted in their place."""

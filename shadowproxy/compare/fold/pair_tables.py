@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Final, Self
 
-from shadowproxy.compare.fold.counts import Hist, Series, WordCounts
+from shadowproxy.compare.fold.counts import Hist, Series, Weight, WordCounts
 from shadowproxy.compare.fold.samples import Distinct, Sample
 from shadowproxy.compare.fold.tables import Table
 
@@ -63,8 +63,8 @@ class Drawn(Sample):
     others, Journal of the ACM 54 (2007).
     """
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        return type(self)({digest // weight: item for digest, item in self.items()})
+    def weighed(self, weight: Weight) -> Self:
+        return type(self)({digest // weight.times: item for digest, item in self.items()})
 
 
 class Examples(Table[Drawn]):

@@ -20,6 +20,7 @@ from operator import mul
 from typing import Any, ClassVar, Final, Literal, Self
 from zlib import crc32
 
+from shadowproxy.compare.fold.counts import Weight
 from shadowproxy.compare.fold.values import rank_biased_overlap, words_of
 
 FingerprintKind = Literal["text", "ranking", "embedding"]
@@ -97,10 +98,10 @@ class Prints(dict[int, dict[int, Print]]):
             wider._gather(block >> doublings, kept)
         return wider
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
+    def weighed(self, weight: Weight) -> Self:
         return type(self)(
             {
-                block: {digest: (live, shadow, weight) for digest, (live, shadow, _) in kept.items()}
+                block: {digest: (live, shadow, weight.times) for digest, (live, shadow, _) in kept.items()}
                 for block, kept in self.items()
             }
         )

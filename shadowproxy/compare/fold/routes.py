@@ -118,17 +118,18 @@ def judged(routes: Routes) -> list[Route]:
     total = sum(counts.values()) + routes.other.pairs.total()
     apart = EARLIER not in routes
 
-    def enough(count: int) -> bool:
-        return apart and count >= FEWEST_PAIRS and count >= LEAST_SHARE * total
+    def enough(count: int, written: int) -> bool:
+        return apart and written >= FEWEST_PAIRS and count >= LEAST_SHARE * total
 
     found = [
-        Route(name, pair, counts[name] / total if total else 0.0, enough(counts[name]))
+        Route(name, pair, counts[name] / total if total else 0.0, enough(counts[name], pair.pairs.written()))
         for name, pair in sorted(routes.items(), key=lambda each: (-counts[each[0]], each[0]))
     ]
     left = [route for route in found if not route.gated]
     left_over = sum(counts[route.name] for route in left) + routes.other.pairs.total()
-    if routes.other or (any(route.gated for route in found) and enough(left_over)):
+    written = sum(route.pair.pairs.written() for route in left) + routes.other.pairs.written()
+    if routes.other or (any(route.gated for route in found) and enough(left_over, written)):
         rest = _together([routes.other, *(route.pair for route in left)])
-        gated = any(route.gated for route in found) and enough(left_over)
+        gated = any(route.gated for route in found) and enough(left_over, written)
         found.append(Route(OTHER, rest, left_over / total if total else 0.0, gated))
     return found

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from heapq import heapify, heapreplace
 from typing import Any, ClassVar, Final, Self
 
-from shadowproxy.compare.fold.counts import add_to
+from shadowproxy.compare.fold.counts import Weight, add_to
 
 
 def hashed(*parts: str) -> int:
@@ -103,7 +103,7 @@ class Distinct(Counter[int]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
+    def weighed(self, weight: Weight) -> Self:
         return self  # what was written, as another of the unwritten ones need not be the same thing again
 
     def to_json(self) -> Any:
@@ -146,7 +146,7 @@ class Sample(dict[int, Any]):
     def widened(self, doublings: int = 1) -> Self:
         return self
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
+    def weighed(self, weight: Weight) -> Self:
         return self
 
     def to_json(self) -> Any:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Protocol, Self, TypeAlias
 
-from shadowproxy.compare.fold.counts import Hist, WordCounts
+from shadowproxy.compare.fold.counts import Hist, Weight, WordCounts
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.samples import hashed
 from shadowproxy.compare.fold.tables import Table, Whole
@@ -40,6 +40,9 @@ PROMPT_LENGTH: Final = "@prompt_length"
 """The place of what is no field: the length of a language model's prompt, in characters."""
 MODEL: Final = "/model"
 """The place of the model that a request to a language model names."""
+
+UNWRITTEN: Final = "unwritten"
+"""No mark: how many requests the records stand for beyond themselves."""
 
 BLIND: Final = "blind"
 """The two answers could not be compared as wholes."""
@@ -91,6 +94,12 @@ class Cell(WordCounts):
         self.update(other)
         self.trim()
 
+    def weighed(self, weight: Weight) -> Self:
+        found = type(self)({mark: count * weight.times for mark, count in self.items()})
+        if weight.times > 1:
+            found[UNWRITTEN] = self["n"] * (weight.times - 1)
+        return found
+
 
 class ByValue(Table[Cell]):
     INNER = Cell
@@ -106,6 +115,12 @@ class ByMark(Table[Hist]):
     @classmethod
     def rank(cls, key: str) -> tuple[Any, ...]:
         return _rank(key)
+
+    def weighed(self, weight: Weight) -> Self:
+        found = type(self)({mark: each.weighed(weight) for mark, each in self.items()}, self.other.weighed(weight))
+        if weight.times > 1 and "n" in self:
+            found.part(UNWRITTEN).update({at: count * (weight.times - 1) for at, count in self["n"].items()})
+        return found
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from shadowproxy.compare.fold.counts import Series, WordCounts
+from shadowproxy.compare.fold.counts import Series, Weight, WordCounts
 from shadowproxy.compare.fold.earlier import EARLIER_FORMAT, pair_of_format_1
 from shadowproxy.compare.fold.outcomes import status_of
 from shadowproxy.compare.fold.places import PlaceValues
@@ -55,7 +55,8 @@ class Summary:
 
     `width` is milliseconds in a block of time; `first` and `last` are microseconds since the epoch. `labels` is how
     many labels were given with the log; for logs that were added up, the most of any. `unwritten` is how many requests
-    the records stand for beyond themselves; `blocks`, `ids` and `records` are about records, all else about requests.
+    the records stand for beyond themselves, `heaviest` the most that one may stand for; `blocks`, `ids` and `records`
+    are about records, all else about requests.
     """
 
     width: int = NARROWEST
@@ -64,6 +65,7 @@ class Summary:
     last: int | None = None
     labels: int = 0
     unwritten: int = 0
+    heaviest: int = 1
     ids: DistinctIds = field(default_factory=DistinctIds)
     records: DistinctIds = field(default_factory=DistinctIds)
     live_outcomes: WordCounts = field(default_factory=WordCounts)
@@ -96,6 +98,7 @@ class Summary:
         self.first, self.last = min(times, default=None), max(times, default=None)
         self.labels = max(self.labels, other.labels)
         self.unwritten += other.unwritten
+        self.heaviest = max(self.heaviest, other.heaviest)
         for name in _PARTS:
             getattr(self, name).absorb(getattr(other, name))
         for name, routes in other.shadows.items():
@@ -108,7 +111,7 @@ class Summary:
 
     def widened(self, width: int) -> Self:
         """The same with blocks of `width` milliseconds, which is its own times a power of two."""
-        wider = type(self)(self.width, self.blocks, self.first, self.last, self.labels, self.unwritten)
+        wider = type(self)(self.width, self.blocks, self.first, self.last, self.labels, self.unwritten, self.heaviest)
         for name in _PARTS:
             setattr(wider, name, getattr(self, name))
         wider.shadows = dict(self.shadows)
@@ -130,12 +133,12 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "shadowproxy_summary": WEIGHTED_FORMAT if self.unwritten else FORMAT,
+            "shadowproxy_summary": WEIGHTED_FORMAT if self.heaviest > 1 else FORMAT,
             "width": self.width,
             "first": self.first,
             "last": self.last,
             "labels": self.labels,
-            **({"unwritten": self.unwritten} if self.unwritten else {}),
+            **({"unwritten": self.unwritten, "heaviest": self.heaviest} if self.heaviest > 1 else {}),
             **{name: getattr(self, name).to_json() for name in _PARTS},
             "shadows": {name: routes.to_json() for name, routes in sorted(self.shadows.items())},
         }
@@ -152,6 +155,7 @@ class Summary:
                 raise SummaryError("not a whole summary: blocks of time of an odd width")
             summary.labels = int(raw.get("labels", 0))
             summary.unwritten = int(raw.get("unwritten", 0))
+            summary.heaviest = int(raw.get("heaviest", 1))
             for name in _PARTS:
                 setattr(summary, name, type(getattr(summary, name)).from_json(raw[name]))
             if raw["shadowproxy_summary"] == EARLIER_FORMAT:
@@ -192,7 +196,8 @@ class SummaryBuilder:
             draw: the record is one of so many, drawn whatever its answers: it counts as often as its weight times this.
         """
         summary = self._summary
-        weight = record.weight * draw
+        times, most = record.weight * draw, record.heaviest * draw
+        weight = None if most == 1 else Weight(times, most, draw)
         at = micros(record.at)
         summary.blocks[at // (1000 * summary.width)] += 1
         if len(summary.blocks) > MOST_BLOCKS:
@@ -203,9 +208,11 @@ class SummaryBuilder:
         digest = hashed(record.id)
         summary.ids.add(digest)
         summary.records.add(digest if record.record == record.id else hashed(record.record))
-        summary.unwritten += weight - 1
-        summary.live_outcomes[record.live.outcome] += weight
-        summary.live_statuses[status_of(record.live)] += weight
+        if weight is not None:
+            summary.unwritten += times - 1
+            summary.heaviest = max(summary.heaviest, most)
+        summary.live_outcomes[record.live.outcome] += times
+        summary.live_statuses[status_of(record.live)] += times
         route = route_of(record.request.method, record.request.path)
         for name, leg in record.shadows.items():
             if shadow is None or name == shadow:
@@ -213,7 +220,7 @@ class SummaryBuilder:
                 if routes is None:
                     routes = self._shadows[name] = RoutesBuilder()
                 part = routes.part(route)
-                builder = part.plain if weight == 1 else part.of(weight, draw)
+                builder = part.plain if weight is None else part.of(weight)
                 places = builder.add(block, record, leg, reading.of(name), digest)
                 if keep is not None and places is not None:
                     keep(record, at, name, route, places)
@@ -278,6 +285,7 @@ def merge(one: Summary, other: Summary) -> Summary:
     total = Summary(width=width, first=min(times, default=None), last=max(times, default=None))
     total.labels = max(one.labels, other.labels)
     total.unwritten = one.unwritten + other.unwritten
+    total.heaviest = max(one.heaviest, other.heaviest)
     for name in _PARTS:
         setattr(total, name, getattr(one, name).merged(getattr(other, name)))
     for name in {**one.shadows, **other.shadows}:

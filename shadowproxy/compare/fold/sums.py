@@ -3,6 +3,8 @@
 import math
 from typing import Any, Final, Self
 
+from shadowproxy.compare.fold.counts import Weight
+
 _SHIFT: Final = 1074
 _MANTISSA: Final = float(1 << 53)
 
@@ -40,8 +42,8 @@ class Sums(dict[int, list[int]]):
             wider._gather(block >> doublings, sums)
         return wider
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        return type(self)({block: [total * weight for total in sums] for block, sums in self.items()})
+    def weighed(self, weight: Weight) -> Self:
+        return type(self)({block: [total * weight.times for total in sums] for block, sums in self.items()})
 
     def _gather(self, block: int, sums: list[int]) -> None:
         mine = self.get(block)

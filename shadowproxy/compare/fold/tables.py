@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
-from shadowproxy.compare.fold.counts import Counts, Series, WordCounts
+from shadowproxy.compare.fold.counts import Counts, Series, Weight, WordCounts
 from shadowproxy.compare.fold.samples import Sample, hashed
 from shadowproxy.compare.fold.sums import Sums
 
@@ -13,8 +13,8 @@ from shadowproxy.compare.fold.sums import Sums
 class Part(Protocol):
     """Counts that add up exactly, and can be counted in blocks of time twice as wide, `doublings` times (`widened`).
 
-    `weighed` is the same if each of its records, which must be of weight 1, were of that weight; `draw` is the part of
-    the weight that depends on no answer (`Weights`). What is no count, such as a sample, stays.
+    `weighed` is the same if each of its records, of which none has a weight yet, had that weight. What is no count of
+    requests, such as a sample, stays.
 
     `merged` changes neither part. `absorb` adds the other to this one in place and may keep pieces of the other: the
     caller no longer uses it. That way a thousand summaries add up in the memory of two.
@@ -23,7 +23,7 @@ class Part(Protocol):
     def merged(self, other: Self) -> Self: ...
     def absorb(self, other: Self) -> None: ...
     def widened(self, doublings: int = 1) -> Self: ...
-    def weighed(self, weight: int, draw: int = 1) -> Self: ...
+    def weighed(self, weight: Weight) -> Self: ...
     def to_json(self) -> Any: ...
     @classmethod
     def from_json(cls, raw: Any) -> Self: ...
@@ -117,9 +117,9 @@ class Table(Bounded[P], Generic[P]):
     def widened(self, doublings: int = 1) -> Self:
         return type(self)({key: part.widened(doublings) for key, part in self.items()}, self.other.widened(doublings))
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        kept = {key: part.weighed(weight, draw) for key, part in self.items()}
-        return type(self)(kept, self.other.weighed(weight, draw))
+    def weighed(self, weight: Weight) -> Self:
+        kept = {key: part.weighed(weight) for key, part in self.items()}
+        return type(self)(kept, self.other.weighed(weight))
 
     def to_json(self) -> Any:
         return {"kept": {key: part.to_json() for key, part in sorted(self.items())}, "other": self.other.to_json()}
@@ -179,8 +179,8 @@ class Whole:
     def widened(self, doublings: int = 1) -> Self:
         return type(self)(**{name: getattr(self, name).widened(doublings) for name in self._names()})
 
-    def weighed(self, weight: int, draw: int = 1) -> Self:
-        return type(self)(**{name: getattr(self, name).weighed(weight, draw) for name in self._names()})
+    def weighed(self, weight: Weight) -> Self:
+        return type(self)(**{name: getattr(self, name).weighed(weight) for name in self._names()})
 
     def to_json(self) -> Any:
         return {name: getattr(self, name).to_json() for name in self._names()}

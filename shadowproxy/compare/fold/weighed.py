@@ -6,11 +6,12 @@ weighted, and counting takes no longer. A log has few weights at a time: 1, and 
 
 from typing import Final
 
+from shadowproxy.compare.fold.counts import Weight
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_builder import PairBuilder
 
 _MOST_APART: Final = 4
-"""Weights that are counted apart; the first of more of them is multiplied at once."""
+"""Weights that are counted apart; the first of more of them is multiplied when a further one comes."""
 
 
 class WeighedBuilder:
@@ -20,19 +21,18 @@ class WeighedBuilder:
 
     def __init__(self) -> None:
         self.plain: PairBuilder = PairBuilder()
-        """Counts those of weight 1."""
-        self._apart: dict[tuple[int, int], PairBuilder] = {}
+        """Counts those of a log in which all have weight 1."""
+        self._apart: dict[Weight, PairBuilder] = {}
         self._total: Pair | None = None
 
-    def of(self, weight: int, draw: int) -> PairBuilder:
-        """What counts those of a weight above 1; `draw` is the part of it that depends on no answer."""
-        key = weight, draw
-        builder = self._apart.get(key)
+    def of(self, weight: Weight) -> PairBuilder:
+        """What counts those of this weight."""
+        builder = self._apart.get(weight)
         if builder is None:
             if len(self._apart) >= _MOST_APART:
                 first = next(iter(self._apart))
-                self._gather(self._apart.pop(first).finish().weighed(*first))
-            builder = self._apart[key] = PairBuilder()
+                self._gather(self._apart.pop(first).finish().weighed(first))
+            builder = self._apart[weight] = PairBuilder()
         return builder
 
     def _gather(self, pair: Pair) -> None:
@@ -56,8 +56,8 @@ class WeighedBuilder:
     def finish(self) -> Pair:
         """The pair of all that was counted. The builder is not used afterwards."""
         pair = self.plain.finish()
-        for (weight, draw), builder in self._apart.items():
-            pair.absorb(builder.finish().weighed(weight, draw))
+        for weight, builder in self._apart.items():
+            pair.absorb(builder.finish().weighed(weight))
         if self._total is not None:
             pair.absorb(self._total)
         return pair

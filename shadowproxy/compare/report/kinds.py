@@ -89,7 +89,7 @@ class AnswerPlace:
     def same(self) -> Series:
         found = self.total(self._tables("same"))
         if self.kind == "class":
-            found.subtract(self.total(self._tables("spelled")))
+            return found.without(self.total(self._tables("spelled")))
         return found
 
     @cached_property
@@ -99,7 +99,7 @@ class AnswerPlace:
         for table in self.all_counted:
             for key, series in table.items():
                 if any(live in self.forms and shadow not in self.forms for live, shadow in pairs_in(key)):
-                    total.update(series)
+                    total.absorb(series)
         return total
 
     @cached_property
@@ -112,7 +112,7 @@ class AnswerPlace:
                 if not any(live in self.forms for live, _ in pairs) and any(
                     shadow in self.forms and live != EXTRA for live, shadow in pairs
                 ):
-                    total.update(series)
+                    total.absorb(series)
         return total
 
     @cached_property
@@ -156,7 +156,7 @@ class AnswerPlace:
         for table in tables:
             for key, series in table.items():
                 if any(live in self.forms for live, _ in pairs_in(key)):
-                    total.update(series)
+                    total.absorb(series)
         return total
 
     def both(self, tables: Iterable[Forms]) -> Series:
@@ -165,7 +165,7 @@ class AnswerPlace:
         for table in tables:
             for key, series in table.items():
                 if all(live in self.forms and shadow in self.forms for live, shadow in pairs_in(key)):
-                    total.update(series)
+                    total.absorb(series)
         return total
 
 
@@ -239,7 +239,7 @@ def _is_answer(each: AnswerPlace, n: int) -> bool:
 
 def _is_seldom_one(each: AnswerPlace, n: int) -> bool:
     """Whether live has an answer there in some exchanges, and an empty value in most."""
-    return _answers(each, each.forms) >= _SOME and _answers(each, each.forms | _EMPTY) >= n / 2
+    return _answers(each, each.forms) * _written(each.counted) >= _SOME and _answers(each, each.forms | _EMPTY) >= n / 2
 
 
 def _answers(each: AnswerPlace, forms: frozenset[str]) -> int:
@@ -263,6 +263,13 @@ def _answer_place(key: str, counted: Outputs) -> AnswerPlace | None:
 def _without_answers(key: str, counted: Outputs) -> AnswerPlace:
     """A place that was named and at which live has no answer: the report must show that, not skip it."""
     return AnswerPlace(key, "class", "answers", frozenset(), counted)
+
+
+def _written(counted: Outputs) -> float:
+    """Which part of the values was written, where records stand for several requests."""
+    series = [each for table in (counted.single, counted.rows) for each in table.values()]
+    total = sum(each.total() for each in series)
+    return sum(each.written() for each in series) / total if total else 1.0
 
 
 def form_totals(counted: Outputs, arm: Literal["live", "shadow"]) -> Counter[str]:
@@ -322,11 +329,11 @@ def _scalar_kind(
         return "class", _class_forms(live)
     if live["volatile"] > texts / 2:
         return None
-    distinct = len(counted.live_classes)
-    few_texts = not counted.live_classes.many and distinct <= max(_FEW, total // 20)
+    distinct, written = len(counted.live_classes), _written(counted)
+    few_texts = not counted.live_classes.many and distinct <= max(_FEW, round(total * written) // 20)
     if few_texts and (cell_mean(counted.lengths.live, counted.lengths.live.width) or 0.0) <= _SHORT:
         return "class", _class_forms(live)
-    if live["token"] + live["volatile"] > texts / 2 and (counted.live_classes.many or distinct > texts / 2):
+    if live["token"] + live["volatile"] > texts / 2 and (counted.live_classes.many or distinct > texts * written / 2):
         return None  # IDs; a class may look like one, and comes again
     return "text", _FORMS["text"]
 

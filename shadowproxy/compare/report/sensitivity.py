@@ -7,10 +7,12 @@ agreement to pass, from theirs. `shadowproxy selftest` measures the same by plan
 
 from typing import Final
 
+from shadowproxy.compare.report.figures.common import weighing_of
 from shadowproxy.compare.report.figures.types import BlindSpots, EstimateFigures, PairFigures, Part
 from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.judged import agreement_of, answered_of, labels_of
-from shadowproxy.compare.report.stats import anytime_difference, confidence_sequence
+from shadowproxy.compare.report.stats import anytime_difference, anytime_weighted, confidence_sequence
+from shadowproxy.compare.report.weights import Tally, Weighing, weighted_difference
 from shadowproxy.compare.report.words import percent, requests
 
 _SHARES: Final = (0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
@@ -21,7 +23,8 @@ def blind_spots(figures: PairFigures, gates: Gates) -> BlindSpots:
     """A sentence with the figures in it. A pure function of a shadow's figures and the gates."""
     answered = answered_of(figures)
     n, effect = (answered["n"], _effect(answered["difference"])) if answered else (0, 1.0)
-    missing = least_missing(n, effect, gates)
+    weights = weighing_of(answered["difference"]) if answered and answered["difference"] is not None else None
+    missing = least_missing(n, effect, gates, weights)
     most = most_otherwise(figures, gates)
     part = _largest_part(figures["parts"], most) if most is not None else None
     return {
@@ -32,13 +35,16 @@ def blind_spots(figures: PairFigures, gates: Gates) -> BlindSpots:
     }
 
 
-def least_missing(n: int, effect: float, gates: Gates) -> float | None:
+def least_missing(n: int, effect: float, gates: Gates, weights: Weighing | None = None) -> float | None:
     """The least share of missing answers of which `answered` would fail; None where it never would."""
-    return next((share for share in _SHARES if is_missing_seen(share, n, effect, gates)), None)
+    return next((share for share in _SHARES if is_missing_seen(share, n, effect, gates, weights)), None)
 
 
-def is_missing_seen(share: float, n: int, effect: float, gates: Gates) -> bool:
+def is_missing_seen(share: float, n: int, effect: float, gates: Gates, weights: Weighing | None = None) -> bool:
     """Whether `answered` would fail a shadow that leaves out this share of `n` answers."""
+    if weights is not None and gates.answered is not None and n > 0:
+        planted = _with_marked(weights, share)._replace(plus=Tally())
+        return weighted_difference(planted._replace(minus=_marked(weights, share)), effect)[1] < -gates.answered
     return gates.answered is not None and n > 0 and anytime_difference(0, share * n, n, effect)[1] < -gates.answered
 
 
@@ -59,8 +65,12 @@ def most_otherwise(figures: PairFigures, gates: Gates) -> float | None:
     if allowed is None:
         return 1.0
     n = estimate["n"] / _effect(estimate)
+    weights = weighing_of(estimate)
 
     def passes(share: float) -> bool:
+        if weights is not None:
+            planted = _with_marked(weights, share)
+            return anytime_weighted(planted, _effect(estimate), certain=(True, False))[1] <= allowed
         return confidence_sequence(share * n, n)[1] <= allowed
 
     if not passes(0.0):
@@ -70,6 +80,20 @@ def most_otherwise(figures: PairFigures, gates: Gates) -> float | None:
         middle = (low + high) / 2
         low, high = (middle, high) if passes(middle) else (low, middle)
     return low
+
+
+def _marked(weights: Weighing, share: float) -> Tally:
+    """A share of the requests that are in the log for certain, as they have a fault."""
+    count = share * weights.all.total
+    return Tally(count, count / weights.draw, count * weights.draw)
+
+
+def _with_marked(weights: Weighing, share: float) -> Weighing:
+    """The weights of the same log if this share had a fault, and all others none."""
+    rest = weights.all.without(weights.plus).without(weights.minus) if weights.minus.total else weights.all
+    rest = rest.times((1 - share) * weights.all.total / rest.total if rest.total else 0.0)
+    marked = _marked(weights, share)
+    return weights._replace(all=rest.plus(marked), plus=marked)
 
 
 def _effect(estimate: EstimateFigures | None) -> float:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Literal
 
+from shadowproxy.compare.fold.counts import Series
+from shadowproxy.compare.report.weights import Tally, Weighing, weighted_difference, weighted_sequence
+
 Z95: Final = 1.959963984540054
 
 FEWEST_BLOCKS: Final = 8
@@ -24,7 +27,8 @@ class Estimate:
     """A figure with its 95 % interval. `method` is "independent" where requests had to be taken as independent.
 
     `design_effect` is how many times wider (in variance) the blocks make it than independent requests would, and 1
-    where that is not known. `n` counts what the figure is a figure of.
+    where that is not known. `n` counts what the figure is a figure of. `weights` is None where all records have the
+    weight 1; that they have not is no part of the design effect.
     """
 
     value: float
@@ -33,6 +37,28 @@ class Estimate:
     n: int
     method: Method
     design_effect: float = 1.0
+    weights: Weighing | None = None
+
+    @property
+    def effective(self) -> float:
+        """How many independent requests with weights of 1 say as much."""
+        n = self.n if self.weights is None else self.weights.effective
+        return n / max(1.0, self.design_effect)
+
+
+def tally(counts: Mapping[int, int]) -> Tally:
+    """What is counted by block of time, all together."""
+    if isinstance(counts, Series):
+        return Tally(counts.total(), counts.written(), counts.squares())
+    total = sum(counts.values())
+    return Tally(total, total, total)
+
+
+def weighing(first: Mapping[int, int], second: Mapping[int, int], n: Mapping[int, int]) -> Weighing | None:
+    """What (first - second) / n rests on; None where all records have the weight 1."""
+    if not isinstance(n, Series) or n.weights is None:
+        return None
+    return Weighing(tally(n), tally(first), tally(second), n.weights.heaviest, n.weights.draw)
 
 
 def wilson(k: float, n: float, z: float = Z95) -> tuple[float, float]:
@@ -105,6 +131,13 @@ def paired_difference(first: Mapping[int, int], second: Mapping[int, int], n: Ma
         return None
     k, other = sum(first.values()), sum(second.values())
     theta = (k - other) / total
+    weights = weighing(first, second, n)
+    if weights is None:
+        plain = theta * (1 - theta) / total if not second else (k + other) / total**2
+    elif not second:
+        plain = theta * (1 - theta) / weights.worth
+    else:
+        plain = (weights.plus.squares + weights.minus.squares) / total**2
     left_out = [
         (k - first.get(block, 0) - other + second.get(block, 0)) / (total - count)
         for block, count in n.items()
@@ -113,17 +146,28 @@ def paired_difference(first: Mapping[int, int], second: Mapping[int, int], n: Ma
     if len(left_out) >= FEWEST_BLOCKS:
         low, high, error = jackknife(theta, left_out)
         if error > 0:
-            plain = theta * (1 - theta) / total if not second else (k + other) / total**2
             effect = error * error / plain if plain > 0 else 1.0
-            return Estimate(theta, max(low, -1.0 if second else 0.0), min(high, 1.0), total, "blocks", effect)
+            least = -1.0 if second else 0.0
+            return Estimate(theta, max(low, least), min(high, 1.0), total, "blocks", effect, weights)
     if not second:
-        low, high = wilson(k, total)
-        return Estimate(theta, low, high, total, "independent")
-    low, high = newcombe(k, total, other, total)
-    return Estimate(theta, low, high, total, "independent")
+        low, high = wilson(theta * weights.worth, weights.worth) if weights is not None else wilson(k, total)
+        return Estimate(theta, low, high, total, "independent", weights=weights)
+    part = 1.0 if weights is None else weights.effective / total
+    low, high = newcombe(k * part, total * part, other * part, total * part)
+    return Estimate(theta, low, high, total, "independent", weights=weights)
 
 
-def newcombe(k: int, n: int, other: int, m: int) -> tuple[float, float]:
+def with_weights(share: Estimate, weights: Weighing) -> Estimate:
+    """A share whose counts by block have no weights of their own, with those of its records."""
+    theta, worth = share.value, weights.worth
+    if share.method == "independent":
+        low, high = wilson(theta * worth, worth)
+        return Estimate(theta, low, high, share.n, "independent", weights=weights)
+    effect = share.design_effect * worth / share.n if share.n else 1.0
+    return Estimate(theta, share.low, share.high, share.n, share.method, effect, weights)
+
+
+def newcombe(k: float, n: float, other: float, m: float) -> tuple[float, float]:
     """An interval for k/n - other/m from their Wilson intervals, as if unpaired.
 
     R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, method 10. For pairs that mostly agree it is too wide,
@@ -213,10 +257,31 @@ def _edge(excluded: Callable[[float], bool], outside: float, inside: float) -> f
     return outside
 
 
-def anytime_share(estimate: Estimate) -> tuple[float, float]:
-    """A share's confidence sequence, its counts divided by the design effect where that is above 1."""
+def anytime_share(estimate: Estimate, *, certain: tuple[bool, bool]) -> tuple[float, float]:
+    """A share's confidence sequence, its counts divided by the design effect where that is above 1.
+
+    `certain`: whether a log that keeps a share of its exchanges has all that are counted, and all others.
+    """
+    if estimate.weights is not None:
+        return anytime_weighted(estimate.weights, estimate.design_effect, certain=certain)
     n = estimate.n / max(1.0, estimate.design_effect)
     return confidence_sequence(estimate.value * n, n)
+
+
+def anytime_weighted(
+    weights: Weighing, design_effect: float, *, certain: tuple[bool, bool], times: float = 1.0
+) -> tuple[float, float]:
+    """The confidence sequence of a share of weighted records, of `times` as many as there are."""
+    factor = times / max(1.0, design_effect)
+    marked, rest = weights.plus, weights.all.without(weights.plus)
+    return weighted_sequence(marked.times(factor), rest.times(factor), weights, certain=certain)
+
+
+def anytime_of(difference: Estimate, plus: int, minus: int, n: int, design_effect: float) -> tuple[float, float]:
+    """`anytime_difference` of a difference that may be one of weighted records."""
+    if difference.weights is not None:
+        return weighted_difference(difference.weights, design_effect)
+    return anytime_difference(plus, minus, n, design_effect)
 
 
 def anytime_difference(

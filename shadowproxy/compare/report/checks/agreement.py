@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from shadowproxy.compare.report.checks.check import Finding, Result, Subject, no_data
-from shadowproxy.compare.report.checks.intervals import share_within
+from shadowproxy.compare.report.checks.intervals import opposite, share_within
 from shadowproxy.compare.report.checks.losses import NOTHING_SENT
 from shadowproxy.compare.report.judged import agreement_of, labels_of, place_of
 from shadowproxy.compare.report.words import percent, points, where_part
@@ -14,7 +14,7 @@ def agreement(subject: Subject, least: float) -> Finding:
     estimate = agreement_of(subject.figures)
     if estimate is None:
         return no_data("nothing could be compared")
-    held = share_within(estimate, least, None)
+    held = share_within(estimate, least, None, certain=(False, True))
     at = f" at {place_of(subject.judged)}" if subject.judged is not None else ""
     if held.result is Result.INCONCLUSIVE and held.value >= least:
         sentence = f"{percent(held.value)} of answers agree{at}, too few to be sure of the {percent(least)} asked"
@@ -31,7 +31,7 @@ def unexplained(subject: Subject, allowed: float) -> Finding | None:
     estimate = agreement_of(subject.figures)
     if estimate is None:
         return None
-    held = share_within({**estimate, "value": 1 - estimate["value"]}, None, allowed)
+    held = share_within(opposite(estimate), None, allowed, certain=(True, False))
     share = percent(held.value)
     finding = Finding(
         Result.INCONCLUSIVE, f"{share} of answers differ", held.value, held.low, held.high, allowed, field=subject.place

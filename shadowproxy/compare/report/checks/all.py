@@ -148,9 +148,16 @@ def _hardly_answered(pairs: Pairs) -> Check | None:
             f"live hardly answered: {good:,} of {n:,} requests have a 2xx from live, so there is little to hold to"
         )
         finding = Finding(Result.NO_DATA, sentence, good / n, allowed=0.5)
-    elif good < FEWEST_PAIRS:
-        sentence = f"live answered only {good:,} requests with a 2xx so far; {FEWEST_PAIRS} are the least to judge by"
-        finding = Finding(Result.NO_DATA, sentence, more=FEWEST_PAIRS - good)
+    elif (written := pairs.get("live_2xx_written", good)) < FEWEST_PAIRS:
+        sentence = (
+            f"live answered only {written:,} requests with a 2xx so far; {FEWEST_PAIRS} are the least to judge by"
+        )
+        if written < good:
+            sentence = (
+                f"the log has only {written:,} of {good:,} requests that live answered with a 2xx; "
+                f"{FEWEST_PAIRS} are the least to judge by"
+            )
+        finding = Finding(Result.NO_DATA, sentence, more=FEWEST_PAIRS - written)
     else:
         return None
     return Check("live", "engineering", finding)

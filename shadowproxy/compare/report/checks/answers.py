@@ -72,7 +72,7 @@ def _live_differs_as_much(figures: PairFigures, judged: Output) -> bool:
 def in_range(subject: Subject, allowed: float) -> Finding | None:
     """Of all places of numbers the one with most answers outside: a unit may be wrong beside a sound class."""
     rows = [
-        (each, found, share, share_within(share, None, allowed))
+        (each, found, share, share_within(share, None, allowed, certain=(not found["given"], False)))
         for each in subject.figures["outputs"]
         if each["pairs"] and (found := each["range"]) is not None and (share := found["share"]) is not None
     ]
@@ -113,7 +113,7 @@ def _whole_answers(subject: Subject) -> Finding:
         return no_data(f"live has no answer at {place_of(outputs[0])}, which was named")
     estimate = agreement_of(subject.figures)
     least = 1 - (subject.gates.unexplained or 0.05)
-    if estimate is not None and share_within(estimate, None, None).low >= least:
+    if estimate is not None and share_within(estimate, None, None, certain=(False, True)).low >= least:
         return Finding(Result.PASS, f"{percent(estimate['value'])} of whole answers are the same")
     return no_data("no field was found that holds the answer; name it by --field")
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from shadowproxy.compare.report.checks.check import Finding, Result, Subject, no_data
 from shadowproxy.compare.report.checks.intervals import net_within, share_within
-from shadowproxy.compare.report.figures.types import Errors, PairFigures
+from shadowproxy.compare.report.figures.common import weighing_of
+from shadowproxy.compare.report.figures.types import Errors, EstimateFigures, PairFigures
 from shadowproxy.compare.report.judged import answered_of
 from shadowproxy.compare.report.stats import confidence_sequence
+from shadowproxy.compare.report.weights import Tally, weighted_sequence
 from shadowproxy.compare.report.words import percent, points
 
 NOTHING_SENT = "no request that live answered was sent to the shadow"
@@ -51,7 +53,7 @@ def structure(subject: Subject, allowed: float) -> Finding | None:
     found = subject.figures["structure"]
     if found is None or not found["n"] or found["share"] is None:
         return None
-    held = share_within(found["share"], None, allowed)
+    held = share_within(found["share"], None, allowed, certain=(True, False))
     if held.result is Result.PASS:
         sentence = f"its answers have what live's always have ({percent(found['lost'] / found['n'])} lack some of it)"
     elif not found["lost"]:
@@ -77,7 +79,7 @@ def errors(subject: Subject, allowed: float) -> Finding:
     live, shadow = found["live"]["value"], found["shadow"]["value"]
     if result is Result.PASS:
         sentence = f"it fails no more than live: {percent(shadow)} beside {percent(live)}"
-        unseen = _failed_where_callers_left(found, found["difference"]["design_effect"], allowed)
+        unseen = _failed_where_callers_left(found, found["difference"], allowed)
         if unseen is not None:
             result, sentence = Result.INCONCLUSIVE, unseen
     elif not found["shadow_only"]:
@@ -94,7 +96,7 @@ def errors(subject: Subject, allowed: float) -> Finding:
     return Finding(result, sentence, held.value, held.low, held.high, allowed, held.more)
 
 
-def _failed_where_callers_left(found: Errors, design_effect: float, allowed: float) -> str | None:
+def _failed_where_callers_left(found: Errors, difference: EstimateFigures, allowed: float) -> str | None:
     """The sentence on failures where callers left before live answered, if there are too many to ignore.
 
     They cannot fail the check, as nobody knows what live would have said: what is slow in both makes callers leave and
@@ -102,8 +104,17 @@ def _failed_where_callers_left(found: Errors, design_effect: float, allowed: flo
     """
     unanswered = found["unanswered"]
     failed, begun = unanswered["shadow_failed"], unanswered["begun"]
-    effect = max(1.0, design_effect)
-    if not failed or confidence_sequence(failed / effect, begun / effect)[0] <= allowed:
+    effect, weights = max(1.0, difference["design_effect"]), weighing_of(difference)
+    if not failed:
+        return None
+    if weights is None:
+        low, _ = confidence_sequence(failed / effect, begun / effect)
+    else:  # they have no other weight than that of a draw; of the rest it is known what it may be at most
+        most, draw = weights.heaviest, weights.draw
+        of_failed = Tally(failed, failed / draw, failed * draw).times(1 / effect)
+        rest = Tally(begun - failed, (begun - failed) / most, (begun - failed) * most).times(1 / effect)
+        low, _ = weighted_sequence(of_failed, rest, weights, certain=(True, False))
+    if low <= allowed:
         return None
     return (
         f"the shadow failed on {failed:,} of the {unanswered['n']:,} requests whose callers left before live answered, "
@@ -123,7 +134,7 @@ def flips(subject: Subject, allowed: float) -> Finding | None:
     held = net_within(to_4xx, to_2xx, n, found["net"]["difference"], -allowed, allowed)
     result, more = held.result, held.more
     shares = [found[way]["share"] for way in ("to_4xx", "to_2xx")]
-    ways = [share_within(share, None, allowed) for share in shares if share is not None]
+    ways = [share_within(share, None, allowed, certain=(True, False)) for share in shares if share is not None]
     if result is Result.PASS and any(each.result is not Result.PASS for each in ways):
         result, more = Result.INCONCLUSIVE, max((each.more for each in ways if each.more is not None), default=None)
     counts = []

@@ -1,12 +1,12 @@
 """How far whole answers agree, where they differ, and examples of it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
 from shadowproxy.compare.fold.bins import edges
+from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.noise import Nature
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.pair_tables import Drawn, Kinds
@@ -16,6 +16,7 @@ from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import estimated, moment, ranked
 from shadowproxy.compare.report.figures.types import Agreement, Apart, DifferingField, Example, Moment, PairedPlaces
 from shadowproxy.compare.report.kinds import AnswerPlace
+from shadowproxy.compare.report.weights import NONE, Tally, Weighing
 from shadowproxy.exchange import Verdict
 
 FIELDS_SHOWN: Final = 50
@@ -38,7 +39,7 @@ def agreement(pair: Pair, aside: set[str]) -> Agreement:
         "paired": _paired(pair),
         "set_aside": sorted(aside),
         "settled": estimated(settled),
-        "anytime": list(stats.anytime_share(decisive)) if decisive is not None else None,
+        "anytime": list(stats.anytime_share(decisive, certain=(False, True))) if decisive is not None else None,
     }
 
 
@@ -74,12 +75,12 @@ def differing_fields(pair: Pair, aside: Mapping[str, Nature]) -> list[DifferingF
     return sorted(rows, key=lambda row: (-row["exchanges"], row["path"]))
 
 
-def agreeing(pair: Pair, aside: set[str]) -> Counter[int]:
+def agreeing(pair: Pair, aside: set[str]) -> Series:
     """By block, the exchanges that agree once the places in `aside` do not count."""
-    total: Counter[int] = Counter(pair.agreed)
+    total = Series(pair.agreed)
     for signature, series in pair.signatures.items():
         if aside.issuperset(orjson.loads(signature)):
-            total.update(series)
+            total.absorb(series)
     return total
 
 
@@ -141,7 +142,11 @@ def over_time(pair: Pair, judged: AnswerPlace | None, aside: set[str], width: in
     total = same = 0
     for block in sorted(n):
         total, same = total + n[block], same + k.get(block, 0)
-        low, high = stats.confidence_sequence(same / effect, total / effect)
+        if estimate is None or estimate.weights is None:
+            low, high = stats.confidence_sequence(same / effect, total / effect)
+        else:
+            so_far = Weighing(_up_to(n, block), _up_to(k, block), NONE, *estimate.weights[3:])
+            low, high = stats.anytime_weighted(so_far, effect, certain=(False, True))
         rows.append(
             {
                 "start": moment(block * width * 1000),
@@ -153,3 +158,8 @@ def over_time(pair: Pair, judged: AnswerPlace | None, aside: set[str], width: in
             }
         )
     return rows
+
+
+def _up_to(counts: Series, block: int) -> Tally:
+    """What is counted up to a block of time."""
+    return stats.tally(counts.up_to(block))

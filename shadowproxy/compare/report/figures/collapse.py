@@ -20,7 +20,7 @@ _FEWEST_FOR_COLLAPSE: Final = 50
 def number_collapse(judged: AnswerPlace, figures: NumberFigures) -> str | None:
     """Why numbers, texts or embeddings have collapsed, or None."""
     live, shadow = figures["live"], figures["shadow"]
-    if shadow["n"] < _FEWEST_FOR_COLLAPSE or live["n"] < _FEWEST_FOR_COLLAPSE:
+    if min(shadow["n"], live["n"], judged.pairs.written()) < _FEWEST_FOR_COLLAPSE:
         return None
     if judged.kind == "number":
         if (
@@ -36,7 +36,7 @@ def number_collapse(judged: AnswerPlace, figures: NumberFigures) -> str | None:
 def class_collapse(judged: AnswerPlace, figures: ClassFigures, agreement: Estimate | None) -> str | None:
     """Why classes, vectors or rankings have collapsed, or None."""
     live, shadow = figures["live"], figures["shadow"]
-    if shadow["n"] < _FEWEST_FOR_COLLAPSE or live["n"] < _FEWEST_FOR_COLLAPSE:
+    if min(shadow["n"], live["n"], judged.pairs.written()) < _FEWEST_FOR_COLLAPSE:
         return None
     if judged.kind == "ranking":
         return _always_the_same(*_top_shares(judged))

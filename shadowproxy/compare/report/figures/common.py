@@ -11,8 +11,10 @@ from typing import Any, Final, overload
 
 from shadowproxy.compare.fold.bins import Bins
 from shadowproxy.compare.report import stats
+from shadowproxy.compare.report.figures.basic_types import TallyFigures
 from shadowproxy.compare.report.figures.types import Counts, EstimateFigures
 from shadowproxy.compare.report.stats import Estimate
+from shadowproxy.compare.report.weights import Tally, Weighing
 
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 DECILES: Final = {f"p{tenth}0": tenth / 10 for tenth in range(1, 10)} | {"p99": 0.99}
@@ -26,7 +28,7 @@ def estimated(estimate: Estimate | None) -> EstimateFigures | None:
     """An estimate as JSON: an end at infinity is null."""
     if estimate is None:
         return None
-    return {
+    found: EstimateFigures = {
         "value": estimate.value,
         "low": finite(estimate.low),
         "high": finite(estimate.high),
@@ -34,6 +36,32 @@ def estimated(estimate: Estimate | None) -> EstimateFigures | None:
         "method": estimate.method,
         "design_effect": estimate.design_effect,
     }
+    weights = estimate.weights
+    if weights is not None:
+        found["weights"] = {
+            "all": _tally(weights.all),
+            "plus": _tally(weights.plus),
+            "minus": _tally(weights.minus),
+            "heaviest": weights.heaviest,
+            "draw": weights.draw,
+        }
+    return found
+
+
+def _tally(some: Tally) -> TallyFigures:
+    return {"requests": some.total, "written": some.written, "squares": some.squares}
+
+
+def weighing_of(estimate: EstimateFigures) -> Weighing | None:
+    """What an estimate of weighted records rests on; None where their weights are 1."""
+    weights = estimate.get("weights")
+    if weights is None:
+        return None
+    every, plus, minus = (
+        Tally(each["requests"], each["written"], each["squares"])
+        for each in (weights["all"], weights["plus"], weights["minus"])
+    )
+    return Weighing(every, plus, minus, weights["heaviest"], weights["draw"])
 
 
 def finite(value: float | None) -> float | None:

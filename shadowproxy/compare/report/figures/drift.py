@@ -46,7 +46,7 @@ def distance(blocks: Grouped) -> Estimate | None:
 
 def effective(agreement: Estimate | None) -> float:
     """How many independent pairs the pairs are worth."""
-    return agreement.n / max(1.0, agreement.design_effect) if agreement is not None else 0.0
+    return agreement.effective if agreement is not None else 0.0
 
 
 def whole(blocks: Grouped) -> Counter[Any]:

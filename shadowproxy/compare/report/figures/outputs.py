@@ -40,7 +40,7 @@ def output_figures(judged: AnswerPlace, *, bounds: Bounds | None = None, label_d
             "unit": judged.unit,
             "pairs": judged.pairs.total(),
             "agreement": estimated(agreement),
-            "anytime": list(stats.anytime_share(agreement)) if agreement is not None else None,
+            "anytime": list(stats.anytime_share(agreement, certain=(False, True))) if agreement is not None else None,
             "answered": _answered(judged, agreement),
             "related": related(judged),
             "range": range_of(judged, bounds),
@@ -70,7 +70,7 @@ def _answered(judged: AnswerPlace, agreement: Estimate | None) -> Answered:
         effect = difference.design_effect
         if not lost and not gained and agreement is not None:
             effect = agreement.design_effect  # where nothing is lost, requests are alike all the same
-        anytime = list(stats.anytime_difference(gained, lost, n.total(), effect))
+        anytime = list(stats.anytime_of(difference, gained, lost, n.total(), effect))
     return {
         "n": n.total(),
         "lost": lost,

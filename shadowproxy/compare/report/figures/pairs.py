@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shadowproxy.answers.left_out import SETTINGS
+from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.outcomes import COUNTED
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reasons import Reason, Reasons
@@ -35,7 +36,10 @@ _LIFT: Final = 1.5
 
 def pairs(pair: Pair) -> Pairs:
     n, good = number_of_pairs(pair)
-    return {"n": n, "live_2xx": good, "live_2xx_share": good / n if n else None}
+    found: Pairs = {"n": n, "live_2xx": good, "live_2xx_share": good / n if n else None}
+    if pair.pairs.weights is not None:
+        found["written"], found["live_2xx_written"] = pair.pairs.written(), pair.live_good.written()
+    return found
 
 
 def number_of_pairs(pair: Pair) -> tuple[int, int]:
@@ -121,7 +125,7 @@ def _way(flipped: Mapping[int, int], n: Mapping[int, int]) -> Flipped:
     return {
         "count": sum(flipped.values()),
         "share": estimated(share),
-        "anytime": list(stats.anytime_share(share)) if share is not None else None,
+        "anytime": list(stats.anytime_share(share, certain=(True, False))) if share is not None else None,
     }
 
 
@@ -131,22 +135,21 @@ def structure(pair: Pair, aside: set[str]) -> Structure | None:
     if not n.total():
         return None
     always = always_there(pair.present, n.total(), aside)
-    lost: dict[int, int] = {}
+    lost = Series()
     by_place: dict[str, int] = {}
     for key, series in pair.lacking.items():
         places = always.intersection(places_of_lacking(key))
         for place in places:
             by_place[place] = by_place.get(place, 0) + series.total()
         if places:
-            for block, count in series.items():
-                lost[block] = lost.get(block, 0) + count
+            lost.absorb(series)
     share = stats.proportion(lost, n)
     rows = sorted(by_place.items(), key=lambda each: (-each[1], each[0]))
     return {
         "n": n.total(),
-        "lost": sum(lost.values()),
+        "lost": lost.total(),
         "share": estimated(share),
-        "anytime": list(stats.anytime_share(share)) if share is not None else None,
+        "anytime": list(stats.anytime_share(share, certain=(True, False))) if share is not None else None,
         "places": [{"path": path, "lost": count} for path, count in rows[:PLACES_SHOWN]],
         "always": len(always),
     }
@@ -171,7 +174,7 @@ def anytime(plus: Mapping[int, int], minus: Mapping[int, int], n: Mapping[int, i
     if difference is None:
         return None
     counts = sum(plus.values()), sum(minus.values()), sum(n.values())
-    return list(stats.anytime_difference(*counts, difference.design_effect))
+    return list(stats.anytime_of(difference, *counts, difference.design_effect))
 
 
 # --- why -----------------------------------------------------------------------------------------------------------

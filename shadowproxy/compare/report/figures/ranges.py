@@ -12,6 +12,7 @@ from shadowproxy.compare.report.figures.common import estimated
 from shadowproxy.compare.report.figures.types import Range
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
+from shadowproxy.compare.report.weights import Tally, Weighing
 
 Bounds = tuple[float, float]
 
@@ -27,16 +28,30 @@ def range_of(judged: AnswerPlace, bounds: Bounds | None) -> Range | None:
     if allowed is None or not spread.shadow:
         return None
     outside, share = outside_of(spread, *allowed)
+    all_pairs = stats.weighing({}, {}, judged.pairs)
+    if share is not None and all_pairs is not None:
+        share = stats.with_weights(share, _weighing(outside, share.n, all_pairs, certain=bounds is None))
     return {
         "low": allowed[0],
         "high": allowed[1],
         "given": bounds is not None,
         "outside": outside,
         "share": estimated(share),
-        "anytime": list(stats.anytime_share(share)) if share is not None else None,
+        "anytime": list(stats.anytime_share(share, certain=(bounds is None, False))) if share is not None else None,
         "smallest": ends(min(spread.shadow), spread.shadow.width)[0],
         "largest": ends(max(spread.shadow), spread.shadow.width)[1],
     }
+
+
+def _weighing(outside: int, n: int, pairs: Weighing, *, certain: bool) -> Weighing:
+    """The weights of `n` numbers of which `outside` lie outside, as far as those of the pairs tell.
+
+    What lies outside live's range differs from live's answer, so it is in the log for certain.
+    """
+    heaviest = pairs.draw if certain else pairs.heaviest
+    plus = Tally(outside, outside / heaviest, outside * heaviest)
+    every = pairs.all.times(n / pairs.all.total if pairs.all.total else 0.0)
+    return Weighing(every, plus, Tally(), pairs.heaviest, pairs.draw)
 
 
 def live_range(spread: Spread) -> tuple[float, float] | None:

@@ -41,7 +41,7 @@ def kappa(judged: AnswerPlace) -> EstimateFigures | None:
 def related(judged: AnswerPlace) -> Related:
     """The figure r with its interval, and whether it can be judged."""
     found = _estimate(judged)
-    varied = _varied(judged)
+    varied = round(_varied(judged) * judged.pairs.written() / max(1, judged.pairs.total()))
     why = None
     if found is None:
         why = "nothing to compare with"

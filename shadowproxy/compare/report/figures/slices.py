@@ -13,6 +13,7 @@ from shadowproxy.compare.fold.slices import (
     GONE,
     LIVE_FAILED,
     MOST_VALUES,
+    UNWRITTEN,
     WHOLE,
     Slice,
     digits_edges,
@@ -23,6 +24,7 @@ from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.types import NetLoss, Part, SliceFigures
 from shadowproxy.compare.report.kinds import AnswerPlace
 from shadowproxy.compare.report.stats import Estimate
+from shadowproxy.compare.report.weights import Tally, Weighing, weighted_difference
 from shadowproxy.compare.report.words import number
 
 SLICES_SHOWN: Final = 12
@@ -49,11 +51,14 @@ def slices(pair: Pair, judged: AnswerPlace | None, named: tuple[str, ...]) -> li
     else:
         agreement = stats.proportion(pair.agreed, pair.compared)
     effect = _effect(agreement)
+    weights = None if agreement is None else agreement.weights
+    if weights is not None:
+        effect *= weights.all.total / weights.worth if weights.worth else 1.0
     lost_effect = _effect(stats.paired_difference(pair.lost, pair.gained, pair.pairs))
     failed_effect = _effect(stats.paired_difference(pair.shadow_failed_only, pair.live_failed_only, pair.pairs))
     counted = {path: _fuller(pair, path) for path in sorted(named)} if named else dict(sorted(pair.slices.items()))
     parts = {path: _cells(part, judged) for path, part in counted.items()}
-    tests = sum(cell.n >= _FEWEST_IN_SLICE for cells in parts.values() for cell in cells)
+    tests = sum(cell.enough for cells in parts.values() for cell in cells)
     line = stats.normal_quantile(1 - _CHANCE / (2 * max(1, tests)))
     chance = _CHANCE / max(1, 2 * tests)
     rows: list[SliceFigures] = []
@@ -63,21 +68,18 @@ def slices(pair: Pair, judged: AnswerPlace | None, named: tuple[str, ...]) -> li
 
         def surely(cell: _Cell) -> tuple[float, float]:
             return (
-                _least(cell.lost, cell.gained, cell.requests, lost_effect, chance),
-                _least(cell.failed, cell.live_failed, cell.requests, failed_effect, chance),
+                _least(cell, cell.lost, cell.gained, lost_effect, chance, weights),
+                _least(cell, cell.failed, cell.live_failed, failed_effect, chance, weights),
             )
 
         def fails(cell: _Cell, requests: int = requests) -> bool:
-            enough = cell.requests >= FEWEST_TO_FAIL and cell.requests >= LEAST_SHARE_TO_FAIL * requests
+            enough = cell.written >= FEWEST_TO_FAIL and cell.requests >= LEAST_SHARE_TO_FAIL * requests
             enough = enough and cell.requests < requests  # all of them are no part: the other checks look at these
             return enough and max(surely(cell)) > _SURELY_LOST
 
-        flags = [
-            (cell.n >= _FEWEST_IN_SLICE and _stands_out(cell, size, differing, effect) > line, fails(cell))
-            for cell in cells
-        ]
+        flags = [(cell.enough and _stands_out(cell, size, differing, effect) > line, fails(cell)) for cell in cells]
         for cell, (significant, failing) in _joined(cells, flags):
-            if not failing and not ((significant or (named and differing)) and cell.n >= _FEWEST_IN_SLICE):
+            if not failing and not ((significant or (named and differing)) and cell.enough):
                 continue
             low_lost, low_failed = surely(cell)
             rows.append(
@@ -96,6 +98,8 @@ def slices(pair: Pair, judged: AnswerPlace | None, named: tuple[str, ...]) -> li
                     "fails": failing,
                 }
             )
+            if weights is not None:
+                rows[-1]["written"] = cell.written
     rows.sort(
         key=lambda row: (not row["fails"], row["share_of_requests"] - row["share_of_all"], row["path"], row["value"])
     )
@@ -125,14 +129,29 @@ def _effect(estimate: Estimate | None) -> float:
     return max(1.0, estimate.design_effect) if estimate is not None else 1.0
 
 
-def _least(plus: int, minus: int, n: int, effect: float, chance: float) -> float:
+def _least(cell: "_Cell", plus: int, minus: int, effect: float, chance: float, weights: Weighing | None) -> float:
     """What (plus - minus) / n surely is at least, at every look: as `stats.anytime_difference`, with another chance."""
+    n = cell.requests
     if plus <= minus or not n:
         return 0.0
+    if weights is not None:
+        return weighted_difference(
+            _weighing(cell, plus, minus, weights), effect, of_both=chance / 5, of_plus=chance * 4 / 5
+        )[0]
     discordant = (plus + minus) / effect
     fewest, most = stats.confidence_sequence(discordant, n / effect, chance / 5)
     low = 2 * stats.confidence_sequence(plus / effect, discordant, chance * 4 / 5)[0] - 1
     return low * (fewest if low >= 0 else most)
+
+
+def _weighing(cell: "_Cell", plus: int, minus: int, weights: Weighing) -> Weighing:
+    """The weights in a cell: what only one of the two answers is in the log for certain, the rest weighs the most."""
+    draw, most = weights.draw, weights.heaviest
+    ones, others = (Tally(count, count / draw, count * draw) for count in (plus, minus))
+    rest = cell.requests - plus - minus
+    written = max(rest / most, cell.written - ones.written - others.written)
+    every = ones.plus(others).plus(Tally(rest, written, rest * most))
+    return Weighing(every, ones, others, most, draw)
 
 
 def _net(plus: int, minus: int, n: int, low: float) -> NetLoss:
@@ -154,7 +173,8 @@ def _size(part: Slice) -> int:
 class _Cell:
     """One value of a request field, or one range of its numbers.
 
-    Of `requests` (or rows of a batch) `n` show whether the two arms agree, and `differs` of these disagree.
+    Of `requests` (or rows of a batch) `n` show whether the two arms agree, and `differs` of these disagree; `unwritten`
+    are those that records stand for beyond themselves.
     """
 
     requests: int
@@ -169,6 +189,16 @@ class _Cell:
     high: float = 0.0
     numeric: bool = False
     whole: bool = False
+    unwritten: int = 0
+
+    @property
+    def written(self) -> int:
+        return self.requests - self.unwritten
+
+    @property
+    def enough(self) -> bool:
+        """Whether enough records show whether the two agree."""
+        return self.n - self.unwritten >= _FEWEST_IN_SLICE
 
     @property
     def label(self) -> str:
@@ -196,7 +226,7 @@ def _cell(counts: Mapping[str, int], judged: AnswerPlace | None) -> _Cell:
         n, differs = requests, at("differs") + lost + gained
         if judged.kind == "class":
             differs += at("spelled")
-    return _Cell(requests, n, differs, lost, gained, failed, live_failed)
+    return _Cell(requests, n, differs, lost, gained, failed, live_failed, unwritten=counts.get(UNWRITTEN, 0))
 
 
 def _joined(cells: list[_Cell], flags: list[tuple[bool, bool]]) -> list[tuple[_Cell, tuple[bool, bool]]]:
@@ -221,6 +251,7 @@ def _both(one: _Cell, other: _Cell) -> _Cell:
         failed=one.failed + other.failed,
         live_failed=one.live_failed + other.live_failed,
         high=other.high,
+        unwritten=one.unwritten + other.unwritten,
     )
 
 

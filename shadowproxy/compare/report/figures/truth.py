@@ -1,7 +1,9 @@
 """Both arms' answers at a place against the labels: which is right how often, or how far off."""
 
+from dataclasses import replace
+
 from shadowproxy.compare.fold.bins import quantile
-from shadowproxy.compare.fold.counts import Hist, Series
+from shadowproxy.compare.fold.counts import Hist
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import QUANTILES, estimated, from_sums
 from shadowproxy.compare.report.figures.types import LabelCounts, Labels
@@ -44,7 +46,10 @@ def against_labels(judged: AnswerPlace, label_delay: Hist | None) -> Labels | No
             "difference": estimated(from_sums(sums, lambda row: (row[1] - row[0]) / row[2] if row[2] else None)),
             "anytime": None,
         }
-    apart = stats.paired_difference(_less(shadow_right, both), _less(live_right, both), labelled)
+    apart = stats.paired_difference(shadow_right.without(both), live_right.without(both), labelled)
+    difference = stats.paired_difference(shadow_right, live_right, labelled)
+    if difference is not None and apart is not None:
+        difference = replace(difference, weights=apart.weights)  # no record is on both sides
     effect = apart.design_effect if apart is not None else 1.0
     return {
         **counts,
@@ -54,12 +59,6 @@ def against_labels(judged: AnswerPlace, label_delay: Hist | None) -> Labels | No
         "mcnemar": stats.mcnemar_exact(live_only, shadow_only),
         "live": estimated(stats.proportion(live_right, labelled)),
         "shadow": estimated(stats.proportion(shadow_right, labelled)),
-        "difference": estimated(stats.paired_difference(shadow_right, live_right, labelled)),
-        "anytime": list(stats.anytime_difference(shadow_only, live_only, n, effect)) if n else None,
+        "difference": estimated(difference),
+        "anytime": list(stats.anytime_of(apart, shadow_only, live_only, n, effect)) if apart is not None else None,
     }
-
-
-def _less(counts: Series, other: Series) -> Series:
-    found = Series(counts)
-    found.subtract(other)
-    return found

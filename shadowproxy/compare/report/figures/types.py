@@ -44,6 +44,8 @@ class Pairs(TypedDict):
     n: int
     live_2xx: int
     live_2xx_share: float | None
+    written: NotRequired[int]
+    live_2xx_written: NotRequired[int]
 
 
 class StatusPair(TypedDict):
@@ -269,6 +271,7 @@ class SliceFigures(TypedDict):
     lost: NetLoss
     errors: NetLoss
     fails: bool
+    written: NotRequired[int]
 
 
 class ControlField(TypedDict):
@@ -638,6 +641,7 @@ class ShadowReport(PairFigures):
 
 class Log(TypedDict):
     records: int
+    requests: NotRequired[int]
     first: str | None
     last: str | None
     unreadable: Counts

@@ -45,7 +45,7 @@ def figures_as_counted(
 
 
 def _log(summary: Summary) -> Log:
-    return {
+    found: Log = {
         "records": summary.count,
         "first": moment(summary.first),
         "last": moment(summary.last),
@@ -57,6 +57,9 @@ def _log(summary: Summary) -> Log:
         "block_seconds": summary.width / 1000,
         "blocks": len(summary.blocks),
     }
+    if summary.heaviest > 1:
+        found["requests"] = summary.requests
+    return found
 
 
 def _shadow(routes: Routes, summary: Summary, slices: tuple[str, ...], bounds: Bounds | None) -> ShadowFigures:
@@ -87,7 +90,7 @@ def _why(route: Route, rows: list[Route]) -> str:
         return "not judged by itself: all routes are judged as one"
     if any(each.gated and each.name == OTHER for each in rows):
         return f"judged with {OTHER}: too few to be judged by itself"
-    count = pairs.number_of_pairs(route.pair)[0]
+    count = route.pair.pairs.written() if not route.pair.legacy else pairs.number_of_pairs(route.pair)[0]
     return f"not judged: under {FEWEST_PAIRS} requests" if count < FEWEST_PAIRS else "not judged: under 1 % of all"
 
 

@@ -101,8 +101,9 @@ def _method(figures: Report) -> str:
         for name, shadow in figures["shadows"].items()
     ]
     cut = [name for name, shadow in figures["shadows"].items() if shadow["fields_cut"] or shadow["slices_cut"]]
+    stand_for = f" that stand for {log['requests']:,} requests" if "requests" in log else ""
     items = [
-        f"shadowproxy {figures['version']}; {log['records']:,} records in {log['blocks']} blocks of "
+        f"shadowproxy {figures['version']}; {log['records']:,} records{stand_for} in {log['blocks']} blocks of "
         f"{log['block_seconds']:,g} s.",
         f"Fields that hold the answer: {'; '.join(found)}. Name others with --field.",
         f"Allowed: {gates}.",

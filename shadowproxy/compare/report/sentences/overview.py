@@ -27,7 +27,10 @@ def opening(log: Log) -> str:
     )
     twice = f"; {percent(log['repeated_records'])} of the records were read twice" if log["repeated_records"] else ""
     ids = f"; {percent(log['repeated_ids'])} repeat a request ID" if log["repeated_ids"] and not twice else ""
-    return f"{requests(log['records'])}{span}{torn}{twice}{ids}"
+    records = requests(log["records"])
+    if "requests" in log:
+        records = f"{requests(log['requests'])} ({log['records']:,} written)"
+    return f"{records}{span}{torn}{twice}{ids}"
 
 
 def overview_rows(report: Report) -> list[tuple[str, ...]]:
