@@ -96,24 +96,33 @@ class Watched:
             file.write(f"id-{number},{label},{'' if at is None else at.isoformat()}\n")
 
     def month(
-        self, days: Sequence[list[Flight]], seed: int, on_look: Callable[[Look], None], *, swapped: bool = False
+        self,
+        days: Sequence[list[Flight]],
+        seed: int,
+        on_look: Callable[[Look], None],
+        *,
+        swapped: bool = False,
+        hours: int = 24,
     ) -> None:
-        """Watch it day by day; `swapped` has the trained model as live."""
+        """Look every so many hours; `swapped` has the trained model as live."""
         source = random.Random(seed)
         number = 0
         waiting: list[tuple[datetime, int, str]] = []
-        for day, flown in enumerate(days):
-            begin = START + timedelta(days=day)
-            with (self.log / f"day-{day:02}.jsonl").open("wb") as file:
-                for minute, delay, live, shadow, late in flown:
-                    at = begin + timedelta(minutes=minute, seconds=source.random() * 60)
+        for part in range(len(days) * 24 // hours):
+            day, begin = divmod(part * hours * 60, 1440)
+            midnight = START + timedelta(days=day)
+            with (self.log / f"part-{part:03}.jsonl").open("wb") as file:
+                for minute, delay, live, shadow, late in days[day]:
+                    if not begin <= minute < begin + hours * 60:
+                        continue
+                    at = midnight + timedelta(minutes=minute, seconds=source.random() * 60)
                     one, other = (shadow, live) if swapped else (live, shadow)
                     file.write(line(number, at, one, other, delay=delay, ms=source.lognormvariate(1, 0.3)))
                     # A plane arrives some hours later, and a late one later.
                     arrived = at + timedelta(minutes=delay + source.uniform(60, 400))
                     waiting.append((arrived, number, late))
                     number += 1
-            self.now = begin + timedelta(days=1)
+            self.now = midnight + timedelta(minutes=begin, hours=hours)
             for arrived, each, late in waiting:
                 if arrived <= self.now:
                     self.label(each, late, arrived)

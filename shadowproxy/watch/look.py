@@ -33,6 +33,7 @@ from shadowproxy.compare.report.history import (
 )
 from shadowproxy.compare.report.judged import judged_output, labels_of
 from shadowproxy.compare.report.looks import read_looks, report_again
+from shadowproxy.compare.report.words import about_time
 from shadowproxy.watch.follow import New, new_in
 from shadowproxy.watch.labelled import ALL, Windows, due_in, how_they_differ, take, window_name
 from shadowproxy.watch.labels import Files, Query
@@ -115,6 +116,8 @@ class Looking:
             looks = self._state.get("looks")
             report, after = report_again(summary, self._plan.gates, None if looks is None else read_looks(looks))
             self._state.put("looks", after)
+            if self._plan.labels is not None:
+                _say_what_labels_wait_for(report, self._plan.windows.seconds[0])
             look = self._written(report, base, words, now, faults)
             write(look)
         return look, report
@@ -185,11 +188,11 @@ class Looking:
         take(self._state, found, plan.windows, judged, base.width, round(now.timestamp() * 1e6))
         labelled = self._state.summary(ALL)
         waiting = self._state.labels()
-        if waiting and base.count and not labelled.shadows:
+        if waiting and base.count and not labelled.shadows and self._state.none_belong():
             by = plan.labels.key or "the request's ID"
             faults.append(f"{waiting:,} labels have come, and none belongs to a request by {by}")
         summary = merge(base, labelled)
-        summary.labels = max(summary.labels, waiting)
+        summary.labels = max(1, summary.labels)  # READY is not said before labels have
         return summary
 
     def _written(self, report: Report, base: Summary, words: dict[str, Word], now: datetime, faults: list[str]) -> Look:
@@ -240,6 +243,17 @@ class Looking:
                     }
                 )
         return found
+
+
+def _say_what_labels_wait_for(report: Report, seconds: float) -> None:
+    """Put into words why no label counts yet."""
+    said = f"no request that is {about_time(seconds)} old has a label yet"
+    for shadow in report["shadows"].values():
+        for check in shadow["checks"]:
+            if check["name"] == "labels" and check["result"] == "no data" and labels_of(shadow) is None:
+                verdict = shadow["verdict"]
+                verdict["sentence"] = verdict["sentence"].replace(check["said"], said)
+                check["said"] = said
 
 
 def _judged_places(summary: Summary, gates: Gates) -> dict[str, str]:

@@ -143,8 +143,8 @@ class State:
         return changed
 
     def to_count(self) -> Iterator[Waiting]:
-        """The pairs whose labels have come or changed since they were counted."""
-        yield from self._waiting("JOIN labels USING (key) WHERE counted IS NOT known", ())
+        """The pairs beyond the first stage whose labels have come or changed since they were counted."""
+        yield from self._waiting("JOIN labels USING (key) WHERE stage > 0 AND counted IS NOT known", ())
 
     def counted(self) -> Iterator[Waiting]:
         """The pairs that are kept and whose labels were counted."""
@@ -165,10 +165,17 @@ class State:
     def mark_counted(self, rows: Iterable[tuple[bytes | None, int]]) -> None:
         self._base.executemany("UPDATE pairs SET counted = ? WHERE rowid = ?", rows)
 
-    def advance(self, stage: int, at: int, *, last: bool) -> None:
-        """Move the pairs that were due to the next stage, or forget them after the last."""
-        what = "DELETE FROM pairs" if last else "UPDATE pairs SET stage = stage + 1"
-        self._base.execute(f"{what} WHERE stage = ? AND at <= ?", (stage, at))
+    def at_stage(self, stage: int) -> Iterator[Waiting]:
+        """The pairs at this stage."""
+        yield from self._waiting("LEFT JOIN labels USING (key) WHERE stage = ?", (stage,))
+
+    def advance(self, stage: int, at: int) -> None:
+        """Move the pairs that were due to the next stage."""
+        self._base.execute("UPDATE pairs SET stage = stage + 1 WHERE stage = ? AND at <= ?", (stage, at))
+
+    def drop(self, stage: int) -> None:
+        """Forget the pairs at this stage."""
+        self._base.execute("DELETE FROM pairs WHERE stage = ?", (stage,))
 
     def forget_labels(self, seen: int) -> None:
         """Forget labels that came before this time and belong to no pair that is kept."""
@@ -176,6 +183,11 @@ class State:
             "DELETE FROM labels WHERE seen < ? AND NOT EXISTS (SELECT 1 FROM pairs WHERE pairs.key = labels.key)",
             (seen,),
         )
+
+    def none_belong(self) -> bool:
+        """Whether no label belongs to a pair that is kept."""
+        found = self._base.execute("SELECT EXISTS (SELECT 1 FROM pairs JOIN labels USING (key))").fetchone()
+        return not found[0]
 
     def labels(self) -> int:
         return int(self._base.execute("SELECT count(*) FROM labels").fetchone()[0])
