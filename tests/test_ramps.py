@@ -15,9 +15,11 @@ from conftest import Proxy, StartProxy
 from fakes import Origin, Peer, always, answer
 from load import admin
 from program import Program
+from test_intake import begin, companion, end
 
 from shadowproxy import config
 from shadowproxy.exchange import Request
+from shadowproxy.serve.policy.arms import bin_of
 from shadowproxy.serve.policy.not_chosen import NotChosen
 from shadowproxy.serve.policy.ramping import Evidence
 from shadowproxy.serve.policy.sampling import Position
@@ -430,6 +432,27 @@ async def test_in_a_pause_no_arm_counts(proxy: StartProxy) -> None:
         await running.sidecar.steer(running.sidecar.steering.with_pause("s", paused=True))
         await ask_all(running, 50)
         assert running.sidecar.live.evidence()["s"] == Evidence()
+
+
+async def test_in_an_application_lives_time_is_the_applications_own(tmp_path: Path) -> None:
+    async with Origin(always(answer())) as shadow:
+        percent = {"from": 60, "over": "1h", "hold_out": 50}
+        async with companion(tmp_path, shadows={"s": {"url": shadow.url, "percent": percent}}) as (
+            running,
+            application,
+        ):
+            assert not any("live.respond" in line for line in running.specs.program.warnings)
+            for key in range(60):
+                application.send(begin(key), end(key))
+            await application.flush()
+            counts = running.mirror.lane("s").counts
+            while sum(counts.outcomes.values()) < counts.chosen:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0)
+            found = running.live.evidence()["s"]
+            assert found.held_out == {bin_of(0.002): counts.not_chosen[NotChosen.HELD_OUT]}
+            assert found.mirrored == {bin_of(0.002): counts.chosen}
+            assert found.tries == counts.chosen
+            assert counts.chosen + sum(counts.not_chosen.values()) == 60
 
 
 def named(number: int) -> Request:

@@ -82,11 +82,16 @@ def specify_companion(companion: Companion) -> Specs:
             specs.program,
             shadows=urls,
             files=files,
-            warnings=tuple(each for each in specs.program.warnings if not each.startswith("no shadows:")),
+            warnings=tuple(each for each in specs.program.warnings if not _is_for_callers(each)),
             repeats=(),
             is_companion=True,
         ),
     )
+
+
+def _is_for_callers(warning: str) -> bool:
+    """Whether a warning says nothing of an application: its shadows come later, and live is no fixed answer."""
+    return warning.startswith("no shadows:") or "about live.respond" in warning
 
 
 def _in_companion(name: str, shadow: ShadowSpec, candidates: Mapping[str, int | None]) -> ShadowSpec:
