@@ -21,6 +21,10 @@ soak = pytest.mark.soak
 ROOT = Path(__file__).parent.parent
 EARLY = 21_000  # more lines than DuckDB looks at
 DIGITS = 12345678901234567890
+PYARROW = {
+    "PYTHONPATH": str(installed.PARTIES / "analysts" / "lib" / f"python3.{sys.version_info[1]}" / "site-packages")
+}
+"""What `export` needs for Parquet."""
 
 
 def leg(body: Any, **more: Any) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def block(page: str, words: str) -> str:
     """The one block of a page that has these words."""
-    text = (ROOT / "docs" / page).read_text()
+    text = (ROOT / "docs" / "how-to" / page).read_text()
     (found,) = [each for each in re.findall(r"```(?:sql|python|sh)\n(.*?)```", text, re.DOTALL) if words in each]
     return str(found)
 
@@ -78,7 +82,7 @@ def ran(folder: Path, code: str, python: str | Path | None = None) -> Any:
 
 @soak
 def test_duckdb(folder: Path) -> None:
-    query = block("log.md", "read_json")
+    query = block("read-the-log.md", "read_json")
     rows = ran(folder, f"import duckdb, json\nprint(json.dumps(duckdb.sql({query!r}).fetchall()))")
     assert rows == [
         ["challenger", "ok", "match", EARLY + 2],
@@ -90,7 +94,10 @@ def test_duckdb(folder: Path) -> None:
 
 @soak
 def test_polars(folder: Path) -> None:
-    code = block("log.md", "import polars") + "\nimport json\nprint(json.dumps(frame.tail(4).rows(), default=str))"
+    code = (
+        block("read-the-log.md", "import polars")
+        + "\nimport json\nprint(json.dumps(frame.tail(4).rows(), default=str))"
+    )
     rows = ran(folder, code)
     assert [row[0] for row in rows] == ["021000", "021001", "021002", "021003"]
     assert json.loads(rows[2][2]) == {"score": DIGITS}
@@ -100,7 +107,7 @@ def test_polars(folder: Path) -> None:
 
 @soak
 def test_pandas(folder: Path) -> None:
-    code = block("log.md", "import pandas") + (
+    code = block("read-the-log.md", "import pandas") + (
         "\nassert str(frame['at'].dtype).startswith('datetime64'), frame.dtypes"
         "\nprint(json.dumps([len(frame), frame['id'].iloc[0], frame['live'].iloc[-2]]))"
     )
@@ -109,14 +116,16 @@ def test_pandas(folder: Path) -> None:
 
 @soak
 def test_jq(folder: Path) -> None:
-    done = subprocess.run(["bash", "-c", block("log.md", "jq -cR")], cwd=folder, capture_output=True, check=True)
+    done = subprocess.run(
+        ["bash", "-c", block("read-the-log.md", "jq -cR")], cwd=folder, capture_output=True, check=True
+    )
     (found,) = map(json.loads, done.stdout.splitlines())
     assert (found["id"], found["differences"][0]["live"]) == ("021001", {"a": 0.5})
 
 
 @soak
 def test_python_alone(folder: Path) -> None:
-    code = block("log.md", 'open("segment.jsonl"')
+    code = block("read-the-log.md", 'open("segment.jsonl"')
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "021003 late ok mismatch"
 
@@ -125,11 +134,8 @@ def test_python_alone(folder: Path) -> None:
 def test_the_exported_table(folder: Path) -> None:
     """The same cells in Parquet by all four readers, and in Python by `read_log`."""
     shadowproxy = [sys.executable, "-m", "shadowproxy", "export", "shadow-log"]
-    path = {
-        "PYTHONPATH": str(installed.PARTIES / "analysts" / "lib" / f"python3.{sys.version_info[1]}" / "site-packages")
-    }
     for to in ("answers.parquet", "answers/"):
-        subprocess.run([*shadowproxy, "-o", to], cwd=folder, check=True, capture_output=True, env=path)
+        subprocess.run([*shadowproxy, "-o", to], cwd=folder, check=True, capture_output=True, env=PYARROW)
     rows = EARLY + 5
     code = """
 import json, duckdb, pandas, polars, pyarrow.parquet
@@ -144,9 +150,42 @@ print(json.dumps([len(one), len(other), len(third), other["id"].iloc[0], third["
     expected = [rows, rows, rows, "000000", 0.6, [["021002", str(DIGITS)]]]
     assert ran(folder, code) == expected
     code = block("export.md", "read_log") + "\nimport json\nprint(json.dumps([table.num_rows, frame.height]))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=path)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=PYARROW)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [rows + 1, rows]  # with a row for each of [1, 2]
+
+
+@soak
+def test_spark(folder: Path) -> None:
+    """Both programs in one session, as a session takes ten seconds to start."""
+    local = 'SparkSession.builder.master("local[1]").config("spark.ui.enabled", False).getOrCreate()'
+    table, records = (
+        block("read-the-log.md", words).replace("SparkSession.builder.getOrCreate()", local)
+        for words in ('spark.read.parquet("answers")', "get_json_object")
+    )
+    words = [sys.executable, "-m", "shadowproxy", "export", "shadow-log", "-o", "answers/"]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, env=PYARROW)
+    code = f"""{table}
+print(frame.count())
+{records}
+import json
+print(json.dumps([frame.count(), [[row["id"], row["live"], row["outcome"]] for row in frame.orderBy("id").tail(4)]]))
+"""
+    count, rows = ran(folder, code, installed.python("spark"))
+    assert count == EARLY + 4
+    assert rows[2] == ["021002", f'{{"score":{DIGITS}}}', "ok"]
+    assert rows[3][1:] == ["text", None]
+
+
+@soak
+def test_the_table_answers_questions(exported: Path) -> None:
+    code = block("read-the-log.md", '.nlargest(10, "apart")') + "\nimport json\nprint(json.dumps(apart.max()))"
+    assert 2 < ran(exported, code) < 4
+    query = block("read-the-log.md", "quantile_cont")
+    code = f"import duckdb, json\nprint(json.dumps(duckdb.sql({query!r}).fetchall(), default=str))"
+    hours = ran(exported, code)
+    assert sum(hour[2] for hour in hours) == 400
+    assert {tuple(hour[4:]) for hour in hours} == {(2.5, 2.5)}
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +200,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(line(number, {"score": score}, challenger=near))
     (folder / "log.jsonl").write_bytes(b"".join(lines))
     words = [sys.executable, "-m", "shadowproxy", "export", "log.jsonl", "-o", "answers.parquet"]
-    packages = installed.PARTIES / "analysts" / "lib" / f"python3.{sys.version_info[1]}" / "site-packages"
-    subprocess.run(words, cwd=folder, check=True, capture_output=True, env={"PYTHONPATH": str(packages)})
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, env=PYARROW)
     return folder
 
 

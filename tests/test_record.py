@@ -18,6 +18,7 @@ import pytest
 import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
+from page_blocks import ROOT, blocks
 
 from shadowproxy import content, lines, sources
 from shadowproxy.answers import About
@@ -1232,8 +1233,8 @@ def test_a_zstd_bomb_is_read_in_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_the_snippet_in_the_documentation_reads_a_log(tmp_path: Path) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "reference" / "log.md").read_text()
-    snippet = page.partition("**Python alone:**\n\n```python\n")[2].partition("```")[0]
+    page = blocks(ROOT / "docs" / "how-to" / "read-the-log.md")
+    (snippet,) = [block.text for block in page if 'open("segment.jsonl"' in block.text]
     (tmp_path / "segment.jsonl").write_bytes(line_of(differing(), judge=mismatch) * 2)
     run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == "id-1 challenger ok mismatch\n" * 2
