@@ -1,4 +1,4 @@
-"""What hands a verdict over: comments on GitHub and GitLab, an alias in MLflow, Argo Rollouts.
+"""What hands a verdict over: comments on GitHub and GitLab, an alias in MLflow, Argo Rollouts and Flagger.
 
 tests/data/hand_over.json holds the parts of their schemas that are used here.
 """
@@ -19,10 +19,16 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 from parties import installed
+from starlette.types import ASGIApp
+
+from shadowproxy.serve.admin.access import Access
+from shadowproxy.serve.admin.app import Sources, build
+from shadowproxy.serve.standing.answer import WORDS, ShadowVerdict, StandingVerdict, Word
 
 ROOT = Path(__file__).parent.parent
 HANDOVER = ROOT / "deploy" / "handover"
@@ -545,7 +551,7 @@ def test_in_a_real_registry_only_a_pass_moves_the_alias(tmp_path: Path) -> None:
     assert "'champion-before': '1'" in run("-c", show).stdout
 
 
-# --- Argo Rollouts ------------------------------------------------------------------------------------------
+# --- Argo Rollouts, Flagger ------------------------------------------------------------------------------------------
 
 
 def strict(schema: Any) -> Any:
@@ -611,3 +617,71 @@ def test_kubernetes_own_json_path_finds_the_word(tmp_path: Path) -> None:
     path = template()["spec"]["metrics"][0]["provider"]["web"]["jsonPath"]
     words = ["kubectl", "label", "--local", "-f", str(tmp_path / "body.json"), "a=b", "-o", f"jsonpath={path}"]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "inconclusive"
+
+
+def test_flaggers_webhooks_are_ones_by_its_own_schema() -> None:
+    hooks = yaml.safe_load((HANDOVER / "flagger" / "canary-webhooks.yaml").read_text())["spec"]["analysis"]["webhooks"]
+    jsonschema.validate(hooks, strict(SCHEMAS["flagger_webhooks"]))
+    assert [(hook["type"], urlsplit(hook["url"]).query) for hook in hooks] == [
+        ("confirm-promotion", "shadow=challenger"),
+        ("rollback", "shadow=challenger&when=fail"),
+    ]
+
+
+def admin(**words: Word) -> ASGIApp:
+    """The admin server of a sidecar whose standing verdict says these words."""
+
+    class Standing:
+        async def verdict(self) -> StandingVerdict:
+            shadows = {name: ShadowVerdict(word, "quotes a request", 9, "since") for name, word in words.items()}
+            return StandingVerdict("since", "now", shadows=shadows)
+
+    nothing: Any = None
+    operated: Any = Standing()
+    return build(Sources(operated, nothing, lambda: Access("0.0.0.0", TOKEN), dict, nothing))
+
+
+PAYLOAD = {
+    "name": "podinfo",
+    "namespace": "test",
+    "phase": "Progressing",
+    "checksum": "85d557f47b",
+    "metadata": {"a": "b"},
+}
+"""What Flagger posts: its CanaryWebhookPayload."""
+
+
+@pytest.mark.parametrize("word", WORDS)
+async def test_flagger_promotes_on_a_pass_and_rolls_back_on_a_failure_alone(word: Word) -> None:
+    """Flagger goes on at a status up to 202 (its callWebhook), and shows the body of any other."""
+    hooks = yaml.safe_load((HANDOVER / "flagger" / "canary-webhooks.yaml").read_text())["spec"]["analysis"]["webhooks"]
+    goes_on = []
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=admin(challenger=word, other="pass"))) as client:
+        for hook in hooks:
+            told = await client.post(hook["url"], json=PAYLOAD)
+            assert told.status_code in (200, 409)
+            assert told.json()["verdict"] == word
+            assert "quotes a request" not in told.text
+            goes_on.append(told.status_code <= 202)
+    assert goes_on == [word == "pass", word == "fail"]
+
+
+async def test_the_gate_is_of_the_worst_shadow_and_knows_its_words() -> None:
+    app = admin(one="pass", other="fail")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://any.svc:9901") as client:
+        asked = ["", "?when=fail", "?shadow=one", "?shadow=none", "?when=ready", "?words=pass"]
+        statuses = [(await client.post(f"/verdict/gate{query}")).status_code for query in asked]
+        assert statuses == [409, 200, 200, 404, 400, 400]
+        assert (await client.get("/verdict?shadow=one")).json()["verdict"] == "pass", "by any name, without a token"
+        assert (await client.get("/verdict/gate")).status_code == 405
+
+
+async def test_argo_finds_the_word_in_what_a_sidecar_answers() -> None:
+    metric = template()["spec"]["metrics"][0]
+    url = metric["provider"]["web"]["url"]
+    for name, value in (("admin", "http://shadowproxy.default.svc:9901"), ("shadow", "challenger")):
+        url = url.replace(f"{{{{args.{name}}}}}", value)
+    for word in WORDS:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=admin(challenger=word, other="fail"))) as client:
+            told = (await client.get(url)).json()
+        assert told["verdict"] == told["shadows"]["challenger"]["verdict"] == word

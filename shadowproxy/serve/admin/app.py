@@ -32,7 +32,7 @@ from shadowproxy.serve.admin.overview import Overview, sampling_keys, shadow_sta
 from shadowproxy.serve.admin.recent import MAX_RECORDS
 from shadowproxy.serve.http1.framing import FramingError
 from shadowproxy.serve.probes.answers import HEADERS, PROBES, error_values
-from shadowproxy.serve.standing.answer import NotStanding, StandingVerdict, as_json
+from shadowproxy.serve.standing.answer import WORDS, NotStanding, StandingVerdict, as_json
 from shadowproxy.serve.telemetry.operator_log import Repeats, times_text
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -137,6 +137,13 @@ def build(sources: Sources) -> ASGIApp:
         says = sources.access().error(Kind.PRIVATE, request.scope["headers"]) is None
         return _json(as_json(found, shadow=shadow, says=says))
 
+    async def gate(request: Request) -> Response:
+        query = _query(request, "shadow", "when")
+        found = await _standing(operated.verdict())
+        _check_shadow(query.get("shadow"), found)
+        told = as_json(found, shadow=query.get("shadow"), says=False)
+        return _json(told, 200 if told["verdict"] == _word(query.get("when", "pass")) else 409)
+
     async def summary(_: Request) -> Response:
         return Response(await _standing(operated.summary()), media_type="application/json")
 
@@ -199,7 +206,7 @@ def build(sources: Sources) -> ASGIApp:
         *((path, Kind.OPEN, probed(path)) for path in PROBES),
         ("/metrics", Kind.OPEN, metrics),
         ("/shadows", Kind.STATE, shadows),
-        ("/verdict", Kind.STATE, verdict),
+        ("/verdict", Kind.OPEN, verdict),
         ("/summary", Kind.PRIVATE, summary),
         ("/config", Kind.PRIVATE, configuration),
         ("/exchanges", Kind.PRIVATE, exchanges),
@@ -220,6 +227,7 @@ def build(sources: Sources) -> ASGIApp:
         routes=[
             *(Route(path, guarded(kind, handler), methods=["GET"]) for path, kind, handler in gets),
             *(Route(path, guarded(Kind.CHANGE, handler), methods=[method]) for method, path, handler in changes),
+            Route("/verdict/gate", guarded(Kind.OPEN, gate), methods=["POST"]),  # it changes nothing: Flagger posts
         ],
         exception_handlers={Rejected: _on_error, HTTPException: _on_error, Exception: _on_error},
     )
@@ -364,6 +372,12 @@ def _verdict(text: str | None) -> Verdict | None:
     if text not in tuple(Verdict):
         raise _bad_request(f"verdict must be one of {', '.join(Verdict)}")
     return Verdict(text)
+
+
+def _word(text: str) -> str:
+    if text not in WORDS:
+        raise _bad_request(f"when must be one of {', '.join(WORDS)}")
+    return text
 
 
 def _percent(body: bytes) -> float:

@@ -300,9 +300,10 @@ def document() -> dict[str, Any]:
                 )
             },
             "/verdict": {
-                "get": _open("The standing verdict, in words and counts", "StandingVerdict", "400", "404", "421", "503")
+                "get": _open("The standing verdict, in words and counts", "StandingVerdict", "400", "404", "503")
                 | {"parameters": [_query("shadow", TEXT, "Only on this shadow.")]}
             },
+            "/verdict/gate": {"post": _gate()},
             "/summary": {"get": _private("All that was counted for the standing verdict", "Summary", "404")},
             "/verdict/reset": {
                 "post": _change(
@@ -397,6 +398,21 @@ def _change(summary: str, schema: str, *more: Any) -> dict[str, Any]:
     if len(parameters) == 1:
         errors.discard("404")
     return _open(summary, schema, *errors) | {"security": _TOKEN, "parameters": parameters}
+
+
+def _gate() -> dict[str, Any]:
+    return {
+        "summary": "200 while the standing verdict is the wanted word, 409 while it is another",
+        "parameters": [
+            _query("shadow", TEXT, "Only on this shadow."),
+            _query("when", _WORD | {"default": "pass"}, "The wanted word."),
+        ],
+        "responses": {
+            "200": _json("The verdict, which is that word.", "StandingVerdict"),
+            "409": _json("The verdict, which is another word.", "StandingVerdict"),
+            **_errors("400", "404", "503"),
+        },
+    }
 
 
 def _query(name: str, schema: _Schema, description: str) -> dict[str, Any]:
