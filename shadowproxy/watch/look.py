@@ -1,6 +1,7 @@
 """One look at what is watched: what is new is counted, the verdict decided, and both written down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from tempfile import TemporaryDirectory
@@ -37,10 +38,11 @@ from shadowproxy.compare.report.words import about_time
 from shadowproxy.watch.follow import New, new_in
 from shadowproxy.watch.labelled import ALL, Windows, due_in, how_they_differ, take, window_name
 from shadowproxy.watch.labels import Files, Query
-from shadowproxy.watch.sidecars import SidecarError, shown, summary_of
+from shadowproxy.watch.sidecars import SidecarError, summary_of
 from shadowproxy.watch.state import State, StateError
 
 _LOG: Final = "log"
+_AT_ONCE: Final = 16  # sidecars that are asked
 _BEFORE_THE_FIRST: Final[Word] = "no_data"
 """The word of a shadow that was not looked at yet."""
 
@@ -110,8 +112,8 @@ class Looking:
         now = self._now()
         with self._state.look():
             base = self._log(faults, strict=strict)
-            for url in self._plan.sidecars:
-                base = merge(base, self._sidecar(url, faults))
+            for saved in self._sidecars(faults):
+                base.absorb(saved)
             summary = self._with_labels(base, now, faults, strict=strict)
             looks = self._state.get("looks")
             report, after = report_again(summary, self._plan.gates, None if looks is None else read_looks(looks))
@@ -157,19 +159,24 @@ class Looking:
             self._state.put_position(each.name, each.after)
         return found
 
-    def _sidecar(self, url: str, faults: list[str]) -> Summary:
-        """What a sidecar has counted; if it cannot be asked, what it had counted at the last look."""
-        try:
-            raw = summary_of(url, self._plan.token)
-        except SidecarError as error:
-            faults.append(f"{error}; its last known counts are used")
-            saved = self._state.summary(f"of {shown(url)}")
-        else:
-            saved = load(raw)
-            self._state.put_summary(f"of {shown(url)}", load(raw))
-        if self._plan.shadow is not None:
-            saved.shadows = {name: routes for name, routes in saved.shadows.items() if name == self._plan.shadow}
-        return saved
+    def _sidecars(self, faults: list[str]) -> Iterator[Summary]:
+        """What each sidecar has counted; if it cannot be asked, what it had counted at the last look."""
+        plan = self._plan
+        if not plan.sidecars:
+            return
+        with ThreadPoolExecutor(min(_AT_ONCE, len(plan.sidecars))) as pool:
+            answers = list(pool.map(lambda url: _asked(url, plan.token), plan.sidecars))
+        for url, answer in zip(plan.sidecars, answers, strict=True):
+            name = f"of {hashed_hex(url)}"
+            if isinstance(answer, SidecarError):
+                faults.append(f"{answer}; its last known counts are used")
+                saved = self._state.summary(name)
+            else:
+                saved = load(answer)
+                self._state.put_summary(name, saved)
+            if plan.shadow is not None:
+                saved.shadows = {each: routes for each, routes in saved.shadows.items() if each == plan.shadow}
+            yield saved
 
     def _with_labels(self, base: Summary, now: datetime, faults: list[str], *, strict: bool) -> Summary:
         plan = self._plan
@@ -243,6 +250,13 @@ class Looking:
                     }
                 )
         return found
+
+
+def _asked(url: str, token: str | None) -> bytes | SidecarError:
+    try:
+        return summary_of(url, token)
+    except SidecarError as error:
+        return error
 
 
 def _say_what_labels_wait_for(report: Report, seconds: float) -> None:
