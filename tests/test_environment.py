@@ -1,5 +1,6 @@
 """Keys and options from the environment: an option comes before a variable, and a variable before the file."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,15 +12,18 @@ from typing import Any
 
 import click
 import pytest
+from conftest import StartProxy
+from fakes import Caller, answer
 from program import PATIENCE
 from test_cli import fault, run
 
-from shadowproxy import cli, config
-from shadowproxy.cli.environment import KEYS, blamed, defaults, options_of
+from shadowproxy import cli, config, healthcheck
+from shadowproxy.cli.environment import INSTEAD, KEYS, blamed, defaults, options_of
 from shadowproxy.config import ConfigError, Loaded, UnusableShadow
 from shadowproxy.config.environment import COMMANDS, OTHERS, stand_in, variables
 from shadowproxy.config.source import FROM_ENVIRONMENT
 from shadowproxy.serve.sidecar.reading import read_specs
+from shadowproxy.serve.sidecar.reading_apart import read_specs_apart
 
 LEAST = "live: {url: http://live}\n"
 BASE = {"SHADOWPROXY_LIVE__URL": "http://live"}
@@ -317,6 +321,14 @@ def test_a_variable_without_a_known_name_is_a_warning() -> None:
     ]
 
 
+def test_a_name_that_is_nearly_a_key_of_a_section_with_a_commands_name_is_a_warning() -> None:
+    assert "verdict" in COMMANDS
+    environment = {"SHADOWPROXY_VERDICT__WINDWO": "1h", "SHADOWPROXY_VERDICT__JSON": "1"}
+    assert list(config.strays(environment)) == [
+        "SHADOWPROXY_VERDICT__WINDWO sets no key (did you mean SHADOWPROXY_VERDICT__WINDOW?)"
+    ]
+
+
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 
@@ -381,7 +393,8 @@ def test_every_variable_with_a_name_of_its_own_is_known() -> None:
 def test_no_variable_means_two_things() -> None:
     counted = [v for name, c in cli.commands.commands.items() for v, _ in options_of(c, (name,))]
     assert len(counted) == len(set(counted)) > 100
-    assert not set(counted) & ({*variables()} | OTHERS)
+    assert not set(counted) & ({*variables()} | OTHERS - {*INSTEAD.values()})
+    assert set(INSTEAD) <= {*variables()}
     assert not OTHERS & {*variables()}
     assert {KEYS[each] for each in KEYS} <= {each.replace("*", "NAME") for each in variables()}
 
@@ -532,7 +545,7 @@ def test_serve_without_anything_says_what_it_needs() -> None:
     assert "give -c FILE, or --live URL" in fault("serve")
 
 
-def test_what_is_read_again_has_the_options_and_the_environment_over_the_file(
+async def test_what_is_read_again_has_the_options_and_the_environment_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "config.yaml"
@@ -540,7 +553,45 @@ def test_what_is_read_again_has_the_options_and_the_environment_over_the_file(
     monkeypatch.setenv("SHADOWPROXY_DRAIN", "2s")
     monkeypatch.setenv("SHADOWPROXY_ADMIN", "null")
     options = (("--shadow", "GPT-4o=http://b"),)
-    program = read_specs(file, options).program
-    assert (program.drain, program.workers, program.admin) == (2.0, 2, None)
-    assert program.shadows == {"GPT-4o": "http://b"}
-    assert program.options == options
+    for specs in (read_specs(file, options), await read_specs_apart(file, options)):  # at the start, and by a reload
+        program = specs.program
+        assert (program.drain, program.workers, program.admin) == (2.0, 2, None)
+        assert program.shadows == {"GPT-4o": "http://b"}
+        assert program.options == options
+
+
+# --- names that models have ------------------------------------------------------------------------------------------
+
+
+async def test_a_shadow_may_be_called_as_its_model_is(proxy: StartProxy) -> None:
+    async with proxy(answer(b"{}"), shadows={"GPT-4.1_mini": answer(b"{}")}, admin="127.0.0.1:0") as running:
+        await running.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert running.sidecar.admin_address is not None
+        async with await Caller.to(running.sidecar.admin_address) as operator:
+            path = "/shadows/GPT-4.1_mini/percent"
+            body = b'{"percent": 5}'
+            head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Shadowproxy-Admin: 1\r\n"
+            told = json.loads((await operator.ask(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)).body)
+            assert told["percent"] == 5
+            metrics = (await operator.ask(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")).body.decode()
+            assert 'shadow="GPT-4.1_mini"' in metrics
+        (record,) = await running.records()
+        assert list(record.shadows) == ["GPT-4.1_mini"]
+        (request,) = running.shadows["GPT-4.1_mini"].requests
+        assert request.all(b"x-shadow-request") == [b"GPT-4.1_mini"]
+
+
+# --- healthcheck -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_healthcheck_asks_where_the_environment_says_that_admin_is(proxy: StartProxy) -> None:
+    async with proxy(admin="127.0.0.1:0") as running:
+        assert running.sidecar.admin_address is not None
+        host, port = running.sidecar.admin_address
+        environment = {"SHADOWPROXY_ADMIN": f"{host}:{port}"}
+        assert await asyncio.to_thread(healthcheck.run, [], environment) == 0
+
+
+@pytest.mark.parametrize("name", ["SHADOWPROXY_CONFIG", "SHADOWPROXY_HEALTHCHECK__ADMIN"])
+def test_a_healthcheck_by_a_file_or_an_option_of_the_environment_is_left_to_the_command(name: str) -> None:
+    assert healthcheck.run([], {name: "x"}) is None

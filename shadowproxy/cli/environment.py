@@ -26,10 +26,15 @@ KEYS: Mapping[str, str] = {
 OF_KEYS = ("serve", "check")
 
 
+INSTEAD: Mapping[str, str] = {"SHADOWPROXY_VERDICT__GATES": "SHADOWPROXY_VERDICT_GATES"}
+"""The variables that are a key's, and those of the options that would have the same."""
+
+
 def variable(words: Sequence[str], option: click.Option) -> str:
     """The variable of an option; `words` are the command with those that it is in, as ("demo", "live")."""
     name = max((each for each in option.opts if each.startswith("-")), key=len).lstrip("-")
-    return PREFIX + "__".join(word.upper().replace("-", "_") for word in (*words, name))
+    made = PREFIX + "__".join(word.upper().replace("-", "_") for word in (*words, name))
+    return INSTEAD.get(made, made)
 
 
 def options_of(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, click.Option]]:
@@ -49,10 +54,15 @@ def _own(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, 
 def defaults(command: click.Command, words: tuple[str, ...], environment: Mapping[str, str]) -> dict[str, Any]:
     """What the environment gives for a command, as click's `default_map`. Raises click.UsageError."""
     lead = f"{PREFIX}{words[0].upper()}__"
-    found = {name: text.strip() for name, text in environment.items() if name.startswith(lead) and text.strip()}
+    others = {*INSTEAD.values()}
+    found = {
+        name: text.strip()
+        for name, text in environment.items()
+        if (name.startswith(lead) or name in others) and text.strip()
+    }
     if found:
         known = dict(options_of(command, words))
-        for name in sorted(found.keys() - known.keys()):
+        for name in sorted(found.keys() - known.keys() - others):
             if not _is_key(name):
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
                 raise click.UsageError(f"{name}: unknown option{f' (did you mean {near[0]}?)' if near else ''}")

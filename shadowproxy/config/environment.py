@@ -44,6 +44,7 @@ OTHERS = frozenset(
         f"{PREFIX}LOG_FORMAT",
         f"{PREFIX}ACCESS_LOG",
         f"{PREFIX}WEBHOOK",
+        f"{PREFIX}VERDICT_GATES",
         f"{PREFIX}JUDGE_KEY",
         f"{PREFIX}EMBEDDINGS_KEY",
         f"{PREFIX}CANDIDATE",
@@ -109,10 +110,13 @@ def sets_live(options: Options, environment: Mapping[str, str]) -> bool:
 def strays(environment: Mapping[str, str]) -> Iterator[str]:
     """A warning for each variable that looks as if it were for this program, and sets nothing."""
     for name in sorted(environment):
-        if not name.startswith(PREFIX) or name in OTHERS or _is_option(name) or _OF_A_SERVICE.search(name):
+        if not name.startswith(PREFIX) or name in OTHERS or name in _variables() or _OF_A_SERVICE.search(name):
             continue
-        if "__" not in name and name not in _variables():  # with __ it is an error, or sets something
+        if "__" not in name:
             yield f"{name} sets nothing{_meant(name, _variables())}"
+        elif _is_option(name) and (meant := _nearly_key(name)):
+            # `verdict` is a command and a section: this may be an option of the one.
+            yield f"{name} sets no key (did you mean {meant}?)"
 
 
 def _setting(name: str, text: str, known: dict[str, list[str]], names: Collection[str]) -> Setting | None:
@@ -176,6 +180,14 @@ def _variables() -> Mapping[str, Any]:
 def variables() -> Iterable[str]:
     """The variables of all keys; * stands for a shadow."""
     return _variables().keys()
+
+
+def _nearly_key(name: str) -> str | None:
+    """The variable of a key that is in the section of a command's name, and called nearly so."""
+    section, _, rest = name.partition("__")
+    within = [each.removeprefix(f"{section}__") for each in _variables() if each.startswith(f"{section}__")]
+    near = difflib.get_close_matches(rest, within, n=1, cutoff=0.7)
+    return f"{section}__{near[0]}" if near else None
 
 
 def _is_option(name: str) -> bool:
