@@ -72,7 +72,7 @@ def lines(config: Config, found: Findings, loaded: Loaded | None = None, strays:
         yield ""
         for title, words in zip(chain(["set by"], repeat("")), _set(loaded), strict=False):
             yield from _wrapped(f"{title:<12}", words)
-    if loaded is not None and loaded.file is not None and (changes := changed(config, loaded.given)):
+    if loaded is not None and (changes := changed(config, loaded.given)):
         yield ""
         yield from _wrapped(f"{'changed':<12}", "if you had an earlier version:")
         for line in changes:
