@@ -150,7 +150,7 @@ class Record(NamedTuple):
 
     `rules` is the digest of the rules by which the answers were compared; None if they were not, and in older logs.
     `tunnel` is what went through a WebSocket; None for all other requests. `weight` is how many requests the record
-    stands for, `heaviest` the most that one of its log may stand for.
+    stands for, `heaviest` the most that one of its log may, and `differing` one whose answers differ, fail or are slow.
     """
 
     id: str
@@ -165,6 +165,7 @@ class Record(NamedTuple):
     tunnel: Tunnel | None = None
     weight: int = 1
     heaviest: int = 1
+    differing: int = 1
 
 
 def decode(line: bytes) -> Record:
@@ -194,6 +195,7 @@ def decode(line: bytes) -> Record:
             _read_tunnel(whole["tunnel"]) if "tunnel" in whole else None,
             weight,
             heaviest,
+            heaviest if "replay" in whole else 1,  # it was drawn before the shadow had answered
         )
         return tuple.__new__(Record, parts)
     except KeyError as missing:

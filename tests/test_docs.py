@@ -44,11 +44,12 @@ def test_the_example_does_the_same_as_a_file_without_its_defaults() -> None:
 
 def test_the_example_spells_out_every_key() -> None:
     values = yaml.safe_load(EXAMPLE)
-    values["compare"]["tolerance"] = {"*": {"abs": 0, "rel": 0}}  # these, and the next four, are in comments
+    values["compare"]["tolerance"] = {"*": {"abs": 0, "rel": 0}}  # these, and the next five, are in comments
     values["live"]["respond"] = {"status": 0, "headers": 0, "json": 0, "text": 0}
     values["listen_tls"] = {"cert": 0, "key": 0, "client_ca": 0}
     conditions = {"live_p99_ratio": 0, "shadow_errors": 0}
     values["shadows"]["challenger"]["percent"] = {"from": 0, "to": 0, "over": 0, "hold_out": 0, "while": conditions}
+    values["log"]["bodies"] = dict.fromkeys(("match", "mismatch", "incomparable", "failed", "alone"), 0)
     values["shadows"]["challenger"]["state"] = {"learn": 0, "into": 0, "pairs": 0, "age": 0}
     assert {key for key in sorted(config.keys()) if not holds(values, key.split("."))} == set()
     for words in (
@@ -57,6 +58,7 @@ def test_the_example_spells_out_every_key() -> None:
         'text: "',
         "{cert: tls.crt, key: tls.key, client_ca: null}",
         "{from: 1, to: 100, over: 2h, hold_out: 5, while: {live_p99_ratio: 1.05, shadow_errors: 0.02}}",
+        "{match: hash, mismatch: full, incomparable: full, failed: full, alone: full}",
         "{learn: [/id], into: [path, json], pairs: 20000, age: 1h}",
         "abs: 0.001",
         "rel: 0.05",
@@ -95,6 +97,8 @@ def test_the_reference_states_the_default_that_is_used(key: str, default: str) -
         base["listen_tls"] = {"cert": "/dev/null"}
     if ".percent." in key:
         base["shadows"]["challenger"]["percent"] = {"from": 1, "over": "1h"}
+    if ".bodies." in key:
+        base["log"] = {"bodies": {}}
     if ".state." in key:
         base["shadows"]["challenger"]["state"] = {}
     without = config.from_values(base)

@@ -588,7 +588,7 @@ async def test_reports_that_came_before_the_recorders_end_count(seen_by: str) ->
     for n in range(5):
         box.append(exchange(n), 1)
     await until(lambda: box.statistics().handed == 5)
-    theirs.sendall(frame_of(frames.ACK, (3, 300, {}, {}, {})))
+    theirs.sendall(frame_of(frames.ACK, (3, 300, {}, {}, {}, 0)))
     theirs.close()
     if seen_by == "sending":
         box.send_census()

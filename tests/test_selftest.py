@@ -152,7 +152,7 @@ def september() -> list[Record]:
 
 
 def measured_on(records: list[Record], **given: Any) -> Figures:
-    return selftest(Sample(records, len(records)), READING, Gates(), **given)
+    return selftest(Sample(records, len(records), len(records)), READING, Gates(), **given)
 
 
 def fitting(planting: Planting) -> list[Fault]:

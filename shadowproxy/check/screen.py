@@ -13,6 +13,7 @@ from shadowproxy.check.finding import Finding, Level
 from shadowproxy.check.machine import size
 from shadowproxy.config import (
     REPEATABLE,
+    BodiesBy,
     Config,
     Live,
     Loaded,
@@ -228,6 +229,18 @@ def _log(config: Config) -> Iterator[str]:
             yield "records the length and SHA-256 of bodies"
         case "none":
             yield "records the length of bodies"
+        case BodiesBy() as by:
+            each = ", ".join(
+                f"{kind} {getattr(by, kind)}" for kind in ("match", "mismatch", "incomparable", "failed", "alone")
+            )
+            yield f"records bodies by what became of the exchange: {each}"
+    sample = log.sample
+    if sample.writes_shares:
+        slow = "" if sample.slow is None else f", unless a shadow took {sample.slow:g} times as long as live"
+        yield (
+            f"writes {100 * sample.match:g} % of the exchanges in which all answers match{slow}, "
+            f"and {100 * sample.alone:g} % of those without a shadow; all others whole"
+        )
     how = "as a keyed hash" if log.redact.hash_key is not None else "blanked"
     own = [shown_text(each) for each in (*log.redact.headers, *log.redact.query, *log.redact.json)]
     yield f"credentials {how}{', also ' + ', '.join(own) if own else ''}"

@@ -12,6 +12,7 @@ from shadowproxy.config.environment import sets_live, strays, variable_of
 from shadowproxy.config.keys import keys
 from shadowproxy.config.loading import Loaded, from_values, load, read
 from shadowproxy.config.models import (
+    BodiesBy,
     Budget,
     Compare,
     Config,
@@ -37,6 +38,7 @@ from shadowproxy.config.warning import warnings_for
 
 __all__ = [
     "REPEATABLE",
+    "BodiesBy",
     "Budget",
     "Companion",
     "Compare",

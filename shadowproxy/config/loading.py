@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 from shadowproxy.config import source
 from shadowproxy.config.environment import settings_in
 from shadowproxy.config.keys import keys
-from shadowproxy.config.models import NUMBER, RAMP, UNKNOWN_URL, Config, KeyFault, Shadow, UnusableShadow
+from shadowproxy.config.models import BY, NUMBER, RAMP, UNKNOWN_URL, WORD, Config, KeyFault, Shadow, UnusableShadow
 from shadowproxy.config.settings import ConfigError, Layers, Options, dotted, line, settings_by
 from shadowproxy.config.source import Document, FromEnvironment, Location, NotSet, YamlError, is_of_shadow
 
@@ -226,7 +226,7 @@ def _readable(text: str) -> str:
 def _explained(detail: ErrorDetails) -> tuple[Location, str]:
     # Pydantic marks a mapping's key with a last step of "[key]"; the key itself is the step before. It names the form
     # of a value that has two.
-    location = tuple(step for step in detail["loc"] if step not in ("[key]", NUMBER, RAMP))
+    location = tuple(step for step in detail["loc"] if step not in ("[key]", NUMBER, RAMP, WORD, BY))
     context = detail.get("ctx", {})
     match detail["type"]:
         case "unexpected_keyword_argument":

@@ -50,6 +50,7 @@ from shadowproxy.config.values import (
     PositiveCount,
     PositivePercent,
     PositiveSeconds,
+    PositiveShare,
     Prediction,
     ProxyUrl,
     Ratio,
@@ -450,6 +451,45 @@ class Redact:
     hash_key: Annotated[Annotated[FieldValue, Field(min_length=1)] | None, Nullable] = Field(default=None, repr=False)
 
 
+Bodies = Annotated[Literal["full", "hash", "none"], Word]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class BodiesBy:
+    """How bodies are recorded, by what became of the exchange. With `hash` an answer of up to 4 KiB stays."""
+
+    match: Bodies = "full"
+    mismatch: Bodies = "full"
+    incomparable: Bodies = "full"
+    failed: Bodies = "full"
+    alone: Bodies = "full"
+
+
+WORD, BY = "(word)", "(by verdict)"
+"""The two forms of `bodies`, as those of `percent`."""
+
+
+def _bodies_form(value: object) -> str:
+    return BY if isinstance(value, Mapping | BodiesBy) else WORD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Sample:
+    """Which share is written of the exchanges whose answers match, and of those for which no shadow was chosen.
+
+    `slow`: an exchange in which a shadow took so many times as long as live is always written; null: without this.
+    """
+
+    match: PositiveShare = 1.0
+    alone: PositiveShare = 1.0
+    slow: Annotated[Ratio | None, Nullable] = 2.0
+
+    @property
+    def writes_shares(self) -> bool:
+        """Whether not all exchanges are written."""
+        return self.match < 1 or self.alone < 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Log:
     path: LogPath = "shadow-log"
@@ -457,7 +497,8 @@ class Log:
     compress: Annotated[Literal["zstd", "gzip", "none"], Word] = "zstd"
     keep: Keep = Keep()
     upload: Upload = Upload()
-    bodies: Annotated[Literal["full", "hash", "none"], Word] = "full"
+    bodies: Annotated[Annotated[Bodies, Tag(WORD)] | Annotated[BodiesBy, Tag(BY)], Discriminator(_bodies_form)] = "full"
+    sample: Sample = Sample()
     body_limit: Bytes = 256 << 10
     redact: Redact = Redact()
 
@@ -522,6 +563,10 @@ class Config:
             raise KeyFault("listen_tls", "has no effect: a Unix socket has no TLS, and listen has no other address")
         if self.admin_token is not None and (fault := token_fault(self.admin, self.admin_token)) is not None:
             raise KeyFault("admin_token", fault)
+        if not self.compare.online and (self.log.sample.writes_shares or isinstance(self.log.bodies, BodiesBy)):
+            raise KeyFault(
+                "log", "sample, and bodies by verdict, need the verdict, which compare.online: false leaves out"
+            )
         if self.log.upload.to is not None and self.log.path == "-":
             raise KeyFault("log", "upload sends a directory's segments, and path is standard output")
         if self.live.respond is not None and self.control.percent:

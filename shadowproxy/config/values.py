@@ -110,6 +110,7 @@ PositivePercent = Annotated[float, BeforeValidator(read_number), Field(gt=0, le=
 PercentBelowAll = Annotated[float, BeforeValidator(read_number), Field(gt=0, le=50, allow_inf_nan=False), _NUMBER]
 Ratio = Annotated[float, BeforeValidator(read_number), Field(ge=1, le=1000, allow_inf_nan=False), _NUMBER]
 Share = Annotated[float, BeforeValidator(read_number), Field(ge=0, le=1, allow_inf_nan=False), _NUMBER]
+PositiveShare = Annotated[float, BeforeValidator(read_number), Field(ge=1e-6, le=1, allow_inf_nan=False), _NUMBER]
 Amount = Annotated[float, BeforeValidator(read_number), Field(ge=0, allow_inf_nan=False), _NUMBER]
 GateRange = Annotated[
     float | tuple[float, float],

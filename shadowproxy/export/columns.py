@@ -59,6 +59,7 @@ COLUMNS: Final = (
     ),
     Column("live_outcome", Kind.TEXT),
     Column("error", Kind.TEXT),
+    Column("weight", Kind.WHOLE),
 )
 """The columns of every table; those of request fields follow them."""
 

@@ -88,7 +88,7 @@ class Rows:
         facts = [
             cell for pair in zip(_facts(live, contents[0]), _facts(shadow, contents[1]), strict=True) for cell in pair
         ]
-        after = (live.outcome.value, shadow.error)
+        after = (live.outcome.value, shadow.error, record.weight)
         mine: Sequence[Any] = () if look is None else look.live
         theirs: Sequence[Any] = () if look is None or look.shadow is None else look.shadow
         payload = asked_by(record).payload if self._choice.fields else None

@@ -12,7 +12,7 @@ from shadowproxy.budget import Budget, Exhausted, read_json
 from shadowproxy.content import Undecodable, decoded, parsed
 from shadowproxy.record import BodyKind
 from shadowproxy.recorder.heads import Head
-from shadowproxy.recorder.policy import Policy
+from shadowproxy.recorder.policy import Bodies, Policy
 
 
 class Content:
@@ -163,15 +163,25 @@ class Redacted(NamedTuple):
     hashed: bool = True
 
 
-def body_json(content: Content, policy: Policy, redacted: Redacted | None) -> bytes:
-    """A body's keys as members of JSON, each after a comma; `redacted` is None where nothing is redacted."""
+ANSWER: Final = 4 << 10
+"""Bytes of an answer that stays where bodies are hashed by verdict: what a report counts of most answers."""
+
+
+def body_json(
+    content: Content, policy: Policy, redacted: Redacted | None, bodies: Bodies | None = None, keep: int = 0
+) -> bytes:
+    """A body's keys as members of JSON, each after a comma; `redacted` is None where nothing is redacted.
+
+    `bodies` says what is recorded of it, if not the policy does; with `hash` one of up to `keep` bytes stays.
+    """
+    bodies = bodies or policy.bodies
     kind, size = content.kind, content.size
     searched, withheld, hashed = content.raw, None, True
     if redacted is not None:
         searched, withheld, hashed = redacted
     limit = policy.body_limit
-    recorded = policy.bodies == "full" and withheld is None
     cut = content.over or len(searched) > limit
+    recorded = withheld is None and (bodies == "full" or (bodies == "hash" and not cut and len(searched) <= keep))
     parts: list[bytes] = []
     if recorded and kind != "none":
         shown = searched[:limit] if len(searched) > limit else searched
@@ -188,7 +198,7 @@ def body_json(content: Content, policy: Policy, redacted: Redacted | None) -> by
     if size and (cut or not recorded or not content.whole):
         parts.append(b',"body_truncated":true')
         # The hash is of all bytes on the wire; the hash of a body with a secret in it would let the secret be guessed.
-        if policy.bodies != "none" and hashed and (content.whole or content.sha256 is not None):
+        if bodies != "none" and hashed and (content.whole or content.sha256 is not None):
             digest = content.sha256 or hashlib.sha256(content.wire).hexdigest()
             parts += (b',"body_sha256":"', digest.encode(), b'"')
     if withheld is not None:

@@ -10,6 +10,7 @@ from shadowproxy.credential_values import credentials_in, is_credential_field
 from shadowproxy.echoes import Echoes
 from shadowproxy.exchange import Reply, ShadowLeg, Skipped
 from shadowproxy.recorder.policy import Policy
+from shadowproxy.recorder.sample import KINDS
 from shadowproxy.redaction import BLANK, Redaction
 
 
@@ -43,7 +44,7 @@ def secrets_sent(legs: Iterable[ShadowLeg], redaction: Redaction) -> list[str]:
 
 def _shown(place: str, live: str, shadow: str, policy: Policy, echoes: Echoes | None) -> dict[str, str]:
     """Both values as the record may show them; nothing of a body that it does not have."""
-    if policy.bodies != "full" and place.startswith(_JSON):
+    if not policy.shows(*KINDS) and place.startswith(_JSON):
         return {}
     values: dict[str, str] = {}
     for name, value in (("live", live), ("shadow", shadow)):

@@ -30,12 +30,13 @@ from shadowproxy.record import (
     RecordedLeg,
     leg_in,
 )
-from shadowproxy.recorder.bodies import Content, body_json, read_body
+from shadowproxy.recorder.bodies import ANSWER, Content, body_json, read_body
 from shadowproxy.recorder.heads import Head, fields_of_body, read_head, text_of
 from shadowproxy.recorder.hiding import hide_echoes, hide_in_body, hide_in_parameters, hide_in_path
 from shadowproxy.recorder.issued import add_issued, secrets_sent
 from shadowproxy.recorder.policy import Judge, JudgeValues, Policy
 from shadowproxy.recorder.said import Said, read_leg
+from shadowproxy.recorder.sample import FAILED, KINDS, MISMATCH, Sample, kind_of
 from shadowproxy.recorder.times import events_json, milliseconds
 from shadowproxy.redaction import BLANK
 
@@ -112,6 +113,7 @@ def encode(
         body_json(body, policy, redacted),
         b'},"live":{',
     ]
+    at_body = len(line) - 2
     echoes = Echoes(secrets, redaction.mark) if secrets else None
     if echoes is not None and not echoes:
         echoes = None
@@ -119,6 +121,7 @@ def encode(
     beside.add_live(line)
     line.append(b'},"shadows":{')
     first = True
+    verdicts: list[Verdict] = []
     for name, leg in shadows.items():
         budget.share(parts_left)
         parts_left -= 1
@@ -127,6 +130,7 @@ def encode(
         verdict = beside.add(name, leg, line)
         line.append(b"}")
         if verdict is not None:
+            verdicts.append(verdict)
             on_verdict(name, verdict)
     if control is None:
         line.append(b'},"control":null')
@@ -147,8 +151,29 @@ def encode(
         )
     if judge is not None and rules is not None:
         line += (b',"rules":', _json(rules))
+    if judge is not None and (policy.sample is not None or policy.bodies_by is not None):
+        kind = kind_of(exchange, verdicts, beside.failed)
+        if policy.sample is not None:
+            sampled = _sampled(exchange, kind, policy.sample)
+            if not sampled:
+                return b""
+            line.append(sampled)
+        bodies = policy.bodies if policy.bodies_by is None else policy.bodies_by[kind]
+        if bodies != "full":
+            line[at_body] = body_json(body, policy, redacted, bodies)
+            for at, said in beside.bodies:
+                line[at] = body_json(said.content, policy, said.redacted, bodies, ANSWER)
     line.append(b"}\n")
     return b"".join(line)
+
+
+def _sampled(exchange: Exchange, kind: str, sample: Sample) -> bytes:
+    """The members that say for how many exchanges this one stands; nothing if it is not written."""
+    weight, share = sample.weight(exchange, kind)
+    if not weight:
+        return b""
+    members = b',"sample":%b' % _json(share)
+    return members if weight == 1 else b',"weight":%d%b' % (weight, members)
 
 
 _START: Final = b'{"schema":%d,"id":' % SCHEMA
@@ -156,7 +181,8 @@ _UNBOUNDED: Final = 1 << 60
 
 
 class _Beside:
-    """The legs of one exchange: live's, and others beside it. `failed` are the names of those that say so."""
+    """The legs of one exchange: live's, and others beside it. `failed` are the names of those that say so, `bodies` the
+    places of their bodies in the line, if these depend on what becomes of the exchange."""
 
     __slots__ = (
         "_alone",
@@ -172,6 +198,7 @@ class _Beside:
         "_policy",
         "_request",
         "_shown",
+        "bodies",
         "failed",
     )
 
@@ -200,6 +227,7 @@ class _Beside:
         self._is_call = exchange.request.method == CALL
         self._shown = b""
         self.failed: list[str] = []
+        self.bodies: list[tuple[int, Said]] = []
 
     def add_live(self, line: list[bytes]) -> None:
         """Add the members of live's leg to a line."""
@@ -207,7 +235,9 @@ class _Beside:
         if said is not None:
             self._shown = self._body(said)
             self._read(said)
+        start = len(line)
         _add_leg(self._leg, said, self._shown, self._policy, self._echoes, line)
+        self._note_body(said, self._shown, line, start)
         self._found_at = len(line)
         line.append(b"")
 
@@ -237,8 +267,12 @@ class _Beside:
                 and content.sha256 == live.content.sha256
             )
             shown = self._shown if same else self._body(said)
+            if same and live is not None:
+                said.redacted = live.redacted
             self._read(said)
+        start = len(line)
         _add_leg(leg, said, shown, policy, echoes, line)
+        self._note_body(said, shown, line, start)
         judge, first = self._judge, self._leg
         if judge is None or live is None or said is None or not isinstance(first, Reply) or not isinstance(leg, Reply):
             if said is not None:
@@ -253,6 +287,15 @@ class _Beside:
         _add_judgement(judgement, policy, echoes, searchable, line)
         budget.held = held + self._answer_held
         return judgement.verdict
+
+    def _note_body(self, said: Said | None, shown: bytes, line: list[bytes], start: int) -> None:
+        """Note where in the line a leg's body is."""
+        if self._policy.bodies_by is None or said is None:
+            return
+        for at in range(start, len(line)):
+            if line[at] is shown:
+                self.bodies.append((at, said))
+                return
 
     def _add_found(self, name: str, said: Said, line: list[bytes]) -> None:
         line.append(_found_in(said, self._policy, self._echoes, self._budget))
@@ -351,7 +394,8 @@ def encode_again(
 
     `request` and `live` are the old record's, as JSON, and stay byte for byte; so do its `id` and its time. The key
     `replay` has the old record's ID and when the request was sent again. `judge` sees what the log has of both answers,
-    the new one redacted by `policy` as the old one was by its own: a report on the new log says the same.
+    the new one redacted by `policy` as the old one was by its own: a report on the new log says the same. The record
+    stands for as many requests as the old one, whatever the new answer.
     """
     secrets = [*policy.own_secrets, *secrets_sent((leg,), policy.redaction)]
     echoes = Echoes(secrets, policy.redaction.mark) if secrets else None
@@ -400,6 +444,8 @@ def encode_again(
     ]
     if rules is not None:
         line += (b',"rules":', _json(rules))
+    if old.heaviest > 1:
+        line.append(b',"weight":%d,"sample":%b' % (old.weight, _json(1 / old.heaviest)))
     line.append(b"}\n")
     return b"".join(line), verdict
 
@@ -409,6 +455,7 @@ def _shown_body(said: Said, policy: Policy, echoes: Echoes | None, budget: Budge
     redacted = hide_in_body(content, policy.redaction, budget)
     if echoes is not None:
         redacted = hide_echoes(content, redacted, echoes, budget)
+    said.redacted = redacted
     said.hidden = redacted is not None and (redacted.withheld is not None or redacted.text != content.raw)
     return body_json(content, policy, redacted)
 
@@ -418,7 +465,8 @@ def _shown_failure(said: Said, policy: Policy, echoes: Echoes | None) -> str | N
     failed = said.failed
     if failed is None:
         return None
-    return BLANK if _has_no_words_of(said, policy) else _shown_words(failed, policy, echoes)
+    without = not policy.shows(FAILED)
+    return BLANK if without or _has_no_words_of(said, policy) else _shown_words(failed, policy, echoes)
 
 
 def _has_no_words_of(said: Said, policy: Policy) -> bool:
@@ -470,7 +518,7 @@ def _found_in(said: Said, policy: Policy, echoes: Echoes | None, budget: Budget)
     if meaning is None or (meaning.format in _PLAIN and not meaning.warnings):
         return failed
     found = b"" if meaning.format in _PLAIN else b',"format":' + _json(_shown_words(meaning.format, policy, echoes))
-    if meaning.warnings and not _has_no_words_of(said, policy):
+    if meaning.warnings and policy.shows(*KINDS) and not _has_no_words_of(said, policy):
         found += b',"warnings":' + _json([_shown_words(each, policy, echoes) for each in meaning.warnings])
     return found + failed
 
@@ -513,7 +561,7 @@ def _difference(difference: Difference, policy: Policy, echoes: Echoes | None, s
             live = shadow = BLANK
             if shown != path:  # the names below it are part of the secret
                 del places["shadow_path"]
-    if policy.bodies != "full":
+    if not policy.shows(MISMATCH, FAILED):  # another shadow may fail yet
         return places  # without bodies, no values out of them either
     if policy.redaction.json and not searchable and kind != "status":
         live = shadow = BLANK

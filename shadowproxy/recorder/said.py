@@ -8,7 +8,7 @@ from shadowproxy.answers.body import of_json
 from shadowproxy.budget import Budget
 from shadowproxy.exchange import Failure, LiveLeg, Outcome, Reply, ShadowLeg, Skipped
 from shadowproxy.record import Body, Headers, RecordedLeg
-from shadowproxy.recorder.bodies import Content, read_body
+from shadowproxy.recorder.bodies import Content, Redacted, read_body
 from shadowproxy.recorder.heads import fields_of_body
 from shadowproxy.recorder.policy import Policy
 
@@ -22,16 +22,17 @@ class Said:
         content: its body. leg: its leg.
         meaning: what it says, once it was read.
         failed: how it says that it failed, once it was read; None if it does not.
-        hidden: whether something in its body was redacted for the record.
+        hidden: whether something in its body was redacted for the record. redacted: its body without that.
     """
 
-    __slots__ = ("_answer", "content", "failed", "hidden", "leg", "meaning")
+    __slots__ = ("_answer", "content", "failed", "hidden", "leg", "meaning", "redacted")
 
     def __init__(self, leg: Reply | Failure, content: Content) -> None:
         self.leg = leg
         self.content = content
         self.failed: str | None = None
         self.hidden = False
+        self.redacted: Redacted | None = None
         self._answer: RecordedLeg | None = None
         self.meaning: Meaning | None = None
 

@@ -1,6 +1,6 @@
 """The figures of a self-test, as its JSON has them (docs/reference/selftest.schema.json)."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from shadowproxy.compare.report.kinds import Kind
 from shadowproxy.selftest.measure import How
@@ -14,6 +14,7 @@ class LogFigures(TypedDict):
     first: str
     last: str
     unreadable: dict[str, int]
+    requests: NotRequired[int]
 
 
 class TwinFigures(TypedDict):

@@ -22,6 +22,8 @@ def opening(figures: Figures) -> str:
     log = figures["log"]
     drawn = f"{log['drawn']:,} of {log['records']:,} requests" if log["drawn"] < log["records"] else _requests(log)
     text = f"{drawn}, with faults planted into live's own answers"
+    if "requests" in log:
+        text += f"; each of {log['records']:,} records counts once here, though they stand for {log['requests']:,}"
     left_out = sum(log["unreadable"].values())
     if left_out:
         reasons = ", ".join(f"{why} {count:,}" for why, count in log["unreadable"].items())

@@ -40,7 +40,7 @@ def selftest(
     fitting = [fault for fault in faults if planting.applies(fault)]
     seen = _measure(planting, _tasks(fitting, shares, jobs), jobs, progress)
     start, twin = ready_from(planting)
-    return {
+    found: Figures = {
         "shadowproxy_selftest": FORMAT,
         "version": __version__,
         "log": {
@@ -63,6 +63,9 @@ def selftest(
         "faults": [_row(fault, [each for each in seen if each[0] == fault.name]) for fault in fitting],
         "not_planted": [fault.name for fault in faults if fault not in fitting],
     }
+    if sample.requests > sample.of:
+        found["log"]["requests"] = sample.requests
+    return found
 
 
 def _row(fault: Fault, seen: list[tuple[str, Seen]]) -> FaultFigures:

@@ -32,10 +32,14 @@ class NoSampleError(SampleError):
 
 @dataclass(slots=True)
 class Sample:
-    """The drawn records, and how many the log has. `unreadable` counts lines that are no records, by why."""
+    """The drawn records, how many the log has, and how many requests these stand for.
+
+    `unreadable` counts lines that are no records, by why.
+    """
 
     records: list[Record]
     of: int
+    requests: int
     unreadable: Counter[str] = field(default_factory=Counter)
 
 
@@ -53,7 +57,7 @@ def draw_sample(
     files = [source for path in paths for source in sources_of(path)]
     unreadable: Counter[str] = Counter()
     kept: list[tuple[int, int, int, Record]] = []
-    of = size = unreported = 0
+    of = requests = size = unreported = 0
     for line in lines(files, None if progress is None else lambda count: progress(count, 0)):
         if isinstance(line, Unreadable):
             unreadable[line.why.partition(":")[0]] += 1
@@ -70,6 +74,7 @@ def draw_sample(
             unreadable["no time"] += 1
             continue
         of += 1
+        requests += record.weight
         unreported += 1
         if progress is not None and unreported % _REPORT_EVERY == 0:
             progress(0, _REPORT_EVERY)
@@ -82,11 +87,13 @@ def draw_sample(
         while len(kept) > most or (size > most_bytes and len(kept) > 1):
             size -= kept.pop()[2]
     records = sorted((each[3] for each in kept), key=lambda record: (micros(record.at), record.id, record.record))
-    return Sample(records, of, unreadable)
+    return Sample(records, of, requests, unreadable)
 
 
 def _without_shadows(record: Record) -> Record:
-    return record._replace(live=record.live._replace(judgement=None, headers=_fields(record)), shadows={}, control=None)
+    # A fault is planted in what was written, each record for itself: one with a fault would stand for itself.
+    live = record.live._replace(judgement=None, headers=_fields(record))
+    return record._replace(live=live, shadows={}, control=None, weight=1, heaviest=1, differing=1)
 
 
 def _fields(record: Record) -> dict[str, str | list[str]]:

@@ -85,7 +85,11 @@ async def _serve(serving: Program) -> None:
     counted = serving.census()
     requests, books = sum(counted.outcomes.values()), counted.journal
     totals = {"event": "stopped", "requests": requests, "written": books.written, "lost": sum(books.lost.values())}
+    left_out = ""
+    if books.sampled_out:
+        totals["sampled_out"] = books.sampled_out
+        left_out = ", %(sampled_out)d left out by log.sample"
     # The last counts of a killed worker, those since its last census, are missing.
     least = "at least " if counted.worker_restarts else ""
-    line = f"stopped: {least}%(requests)d requests, %(written)d records in the log, %(lost)d lost"
+    line = f"stopped: {least}%(requests)d requests, %(written)d records in the log{left_out}, %(lost)d lost"
     _log.info(line, totals, extra=totals)

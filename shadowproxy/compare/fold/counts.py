@@ -8,7 +8,6 @@ how many records were written and the sum of their squared weights, which is wha
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
@@ -73,8 +72,7 @@ class Hist(Counts[int]):
         return cls({int(at): int(count) for at, count in raw.items()})
 
 
-@dataclass(slots=True)
-class Weights:
+class Weights(NamedTuple):
     """What the weights of a series' records add to its counts, by block of time; where all are 1 there is nothing.
 
     unwritten: requests that records stand for beyond themselves, the sum of w - 1. more_squares: the sum of w^2 - w.
@@ -82,19 +80,20 @@ class Weights:
     part of a weight that does not depend on the answers: what its log has for certain is of this weight at most.
     """
 
-    heaviest: int = 1
-    draw: int = 1
-    unwritten: dict[int, int] = field(default_factory=dict)
-    more_squares: dict[int, int] = field(default_factory=dict)
+    heaviest: int
+    draw: int
+    unwritten: dict[int, int]
+    more_squares: dict[int, int]
 
     def copied(self) -> "Weights":
         return Weights(self.heaviest, self.draw, dict(self.unwritten), dict(self.more_squares))
 
-    def absorb(self, other: "Weights") -> None:
-        self.heaviest = max(self.heaviest, other.heaviest)
-        self.draw = max(self.draw, other.draw)
+    def absorbing(self, other: "Weights") -> "Weights":
+        """Both together; this one is not used afterwards."""
         add_to(self.unwritten, other.unwritten)
         add_to(self.more_squares, other.more_squares)
+        most, draw = max(self.heaviest, other.heaviest), max(self.draw, other.draw)
+        return Weights(most, draw, self.unwritten, self.more_squares)
 
     def widened(self, doublings: int) -> "Weights":
         return Weights(
@@ -150,7 +149,7 @@ class Series(Hist):
         if self.weights is None:
             self.weights = other.weights.copied()
         else:
-            self.weights.absorb(other.weights)
+            self.weights = self.weights.absorbing(other.weights)
 
     def widened(self, doublings: int = 1) -> Self:
         weights = self.weights.widened(doublings) if self.weights is not None else None
@@ -160,22 +159,25 @@ class Series(Hist):
         if not self:
             return self
         times, most, draw = weight
-        weights = Weights(most, draw)
+        unwritten: dict[int, int] = {}
+        squares: dict[int, int] = {}
         if times > 1:
-            weights.unwritten = {block: count * (times - 1) for block, count in self.items()}
-            weights.more_squares = {block: count * (times * times - times) for block, count in self.items()}
+            unwritten = {block: count * (times - 1) for block, count in self.items()}
+            squares = {block: count * (times * times - times) for block, count in self.items()}
+        weights = Weights(most, draw, unwritten, squares)
         return type(self)({block: count * times for block, count in self.items()}, weights)
 
     def up_to(self, last: int) -> "Series":
         """The series up to a block of time."""
         found = Series({block: count for block, count in self.items() if block <= last})
         if self.weights is not None:
-            found.weights = Weights(self.weights.heaviest, self.weights.draw)
-            for mine, theirs in (
-                (found.weights.unwritten, self.weights.unwritten),
-                (found.weights.more_squares, self.weights.more_squares),
-            ):
-                mine.update({block: count for block, count in theirs.items() if block <= last})
+            heaviest, draw, unwritten, squares = self.weights
+            found.weights = Weights(
+                heaviest,
+                draw,
+                {block: count for block, count in unwritten.items() if block <= last},
+                {block: count for block, count in squares.items() if block <= last},
+            )
         return found
 
     def without(self, part: "Series") -> "Series":

@@ -197,7 +197,7 @@ class SummaryBuilder:
         """
         summary = self._summary
         times, most = record.weight * draw, record.heaviest * draw
-        weight = None if most == 1 else Weight(times, most, draw)
+        weight = None if most == 1 else Weight(times, most, record.differing * draw)
         at = micros(record.at)
         summary.blocks[at // (1000 * summary.width)] += 1
         if len(summary.blocks) > MOST_BLOCKS:

@@ -54,6 +54,8 @@ def print_exchange(
     _print(console, Text(visible(f"{request.method} {request.path}{query}")))
     for line in body_lines(request.body) if raw else request_lines(request):
         _print(console, Text(f"  {line}", style="dim"))
+    if record.weight > 1:
+        _print(console, Text(f"  stands for {record.weight:,} requests like it (log.sample)", style="dim"))
     if (tunnel := record.tunnel) is not None:
         sizes = f"{tunnel.from_caller:,} bytes from the caller, {tunnel.from_live:,} from live"
         _print(console, Text(f"  WebSocket: {sizes}; ended by {_ENDED_BY[tunnel.ended_by]}"))

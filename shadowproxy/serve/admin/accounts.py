@@ -39,14 +39,16 @@ def _journal(one: Statistics, other: Statistics, requests: int) -> Statistics:
     lost = _highest(one.lost, other.lost)
     lost.pop(WORKER_ENDED, None)  # what an account without the end of some exchanges takes for lost
     written = max(one.written, other.written)
-    too_many = written + sum(lost.values()) - requests
+    sampled_out = max(one.sampled_out, other.sampled_out)
+    too_many = written + sampled_out + sum(lost.values()) - requests
     if too_many > 0 and RECORDER_ENDED in lost:
         lost[RECORDER_ENDED] = max(0, lost[RECORDER_ENDED] - too_many)
     return one._replace(
         written=written,
         bytes=max(one.bytes, other.bytes),
         lost={reason: count for reason, count in lost.items() if count},
-        queued=max(0, requests - written - sum(lost.values())),
+        queued=max(0, requests - written - sampled_out - sum(lost.values())),
+        sampled_out=sampled_out,
     )
 
 

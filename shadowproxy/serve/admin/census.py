@@ -221,6 +221,7 @@ def with_tail(census: Census, books: Books, tail: Tail) -> Census:
             queued=books.queued,
             queued_bytes=books.queued_bytes,
             lost=dict(books.lost),
+            sampled_out=books.sampled_out,
         ),
     )
 
@@ -316,7 +317,8 @@ def _final_counts(census: Census) -> Census:
     outcome `shutdown`. So the counts add up. A worker that ended in order had none under way.
     """
     journal = census.journal
-    unwritten = sum(census.outcomes.values()) - journal.written - sum(journal.lost.values())
+    ended = journal.written + journal.sampled_out + sum(journal.lost.values())
+    unwritten = sum(census.outcomes.values()) - ended
     return replace(
         census,
         accepts=False,
@@ -399,6 +401,7 @@ def _merge_journals(parts: Sequence[Statistics]) -> Statistics:
         segments=sum(part.segments for part in parts),
         last_error=next((part.last_error for part in parts if part.last_error is not None), None),
         failing=next((part.failing for part in parts if part.failing is not None), None),
+        sampled_out=sum(part.sampled_out for part in parts),
     )
 
 

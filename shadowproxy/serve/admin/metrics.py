@@ -258,6 +258,9 @@ def _standing(words: Iterable[StandingWord]) -> Iterator[Metric]:
 def _journal(statistics: Statistics) -> Iterator[Metric]:
     yield CounterMetricFamily("shadowproxy_records_written", "Records written to the log.", statistics.written)
     yield CounterMetricFamily("shadowproxy_log_bytes", "Bytes of records written.", statistics.bytes)
+    yield CounterMetricFamily(
+        "shadowproxy_records_sampled_out", "Exchanges that log.sample leaves out of the log.", statistics.sampled_out
+    )
     lost = CounterMetricFamily("shadowproxy_records_lost", "Exchanges without a record.", labels=["reason"])
     for reason in LOSSES:
         lost.add_metric([reason], statistics.lost.get(reason, 0))

@@ -116,6 +116,7 @@ _SCHEMAS: dict[str, _Schema] = {
         segments=COUNT,
         last_error=_or_null(TEXT),
         failing=_or_null(TEXT),
+        sampled_out=COUNT,
     ),
     "Alive": _object(status=TEXT, log=TEXT, unusable=_list(TEXT)),
     "Shadows": _object(
@@ -201,6 +202,7 @@ _SCHEMAS: dict[str, _Schema] = {
         control=_or_null(_ref("ShadowOverview")),
         journal=_object(
             written=COUNT,
+            sampled_out=COUNT,
             lost={"type": "object", "additionalProperties": COUNT},
             queued=COUNT,
             last_error=_or_null(TEXT),

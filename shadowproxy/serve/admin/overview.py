@@ -151,6 +151,7 @@ def overview(census: Census, trend: Trend, interval: ShareInterval, *, proxy: st
         "sampling_keys": sampling_keys(census),
         "journal": {
             "written": journal.written,
+            "sampled_out": journal.sampled_out,
             "lost": journal.lost,
             "queued": journal.queued,
             "last_error": journal.last_error,

@@ -13,7 +13,7 @@ NOTHING = Settled(0, 0, {}, {}, {})
 
 
 class Books(NamedTuple):
-    """`appended = written + queued + lost`, always. None of them but `queued` ever goes down.
+    """`appended = written + sampled_out + queued + lost`, always. None of them but `queued` ever goes down.
 
     `queued_bytes` are held by the live process; an exchange that was sent, and of which nothing was reported yet, is
     still `queued`. `bytes` are those of the lines written. `here` is the part of the rest that the present recorder has
@@ -29,6 +29,7 @@ class Books(NamedTuple):
     verdicts: Mapping[tuple[str, str], int]
     failed: Mapping[str, int] = MappingProxyType({})
     handed: int = 0
+    sampled_out: int = 0
     here: Settled = NOTHING
 
 
@@ -53,17 +54,19 @@ def books_now(last: Books, since: int, settled: Settled) -> Books:
     here = last.here
     appended = last.appended + since
     written = last.written + settled.written - here.written
+    sampled_out = last.sampled_out + settled.sampled_out - here.sampled_out
     lost = add_counts(last.lost, settled.lost, here.lost)
     return Books(
         appended=appended,
         written=written,
-        queued=appended - written - sum(lost.values()),
+        queued=appended - written - sampled_out - sum(lost.values()),
         queued_bytes=last.queued_bytes,
         lost=lost,
         bytes=last.bytes + settled.bytes - here.bytes,
         verdicts=add_counts(last.verdicts, settled.verdicts, here.verdicts),
         failed=add_counts(last.failed, settled.failed, here.failed),
         handed=last.handed,
+        sampled_out=sampled_out,
         here=settled,
     )
 
@@ -81,6 +84,7 @@ def add_settled(one: Settled, other: Settled) -> Settled:
         add_counts(one.lost, other.lost),
         add_counts(one.verdicts, other.verdicts),
         add_counts(one.failed, other.failed),
+        one.sampled_out + other.sampled_out,
     )
 
 

@@ -1,6 +1,7 @@
 """The books of a live process as its outbox keeps them: each exchange from when it is appended to its end.
 
-`appended = written + queued + lost`, always, and no count goes down. Written is what the recorder has reported. When
+`appended = written + sampled_out + queued + lost`, always, and no count goes down. Written, and left out by
+`log.sample`, is what the recorder has reported. When
 its connection ends, what was sent and not reported is lost; what was not sent waits for the next recorder.
 """
 
@@ -24,6 +25,7 @@ class Ledger:
         self.here = NOTHING
         self._written = 0
         self._bytes = 0
+        self._sampled_out = 0
         self._lost: dict[str, int] = dict.fromkeys(LOSSES, 0)
         self._own_lost: dict[str, int] = dict.fromkeys(LOSSES, 0)  # those that were lost here
         self._verdicts: dict[tuple[str, str], int] = {}
@@ -45,6 +47,7 @@ class Ledger:
             verdicts=dict(self._verdicts),
             failed=dict(self._failed),
             handed=self.handed,
+            sampled_out=self._sampled_out,
             here=self.here,
         )
 
@@ -65,6 +68,7 @@ class Ledger:
             return False
         self._written += settled.written
         self._bytes += settled.bytes
+        self._sampled_out += settled.sampled_out
         return True
 
     def end_recorder(self) -> None:

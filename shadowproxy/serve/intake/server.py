@@ -262,7 +262,7 @@ class _Flush:
         books = outbox.statistics()
         if self._appended is None:
             self._appended = books.appended
-        if books.written + sum(books.lost.values()) < self._appended:
+        if books.written + books.sampled_out + sum(books.lost.values()) < self._appended:
             return False
         self.connection.send(intake_frames.frame(intake_frames.FLUSHED, self._key))
         return True

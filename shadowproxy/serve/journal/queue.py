@@ -4,9 +4,9 @@ Its rules:
 
 - `append` never waits and never raises. The queue is bounded by number and by bytes; an exchange that does not fit is
   counted as lost.
-- Every exchange ends as one line in the log, or is counted under one of LOSSES. `appended = written + queued + lost`,
-  always, in all and for each source. An exchange that the writing thread has taken is still `queued` until it is
-  written or lost.
+- Every exchange ends as one line in the log, is left out by `log.sample`, or is counted under one of LOSSES.
+  `appended = written + sampled_out + queued + lost`, always, in all and for each source. An exchange that the writing
+  thread has taken is still `queued` until it has come to its end.
 - A large exchange goes a way of its own: it is encoded by a second thread, and its line then waits here to be written.
   So small exchanges wait for none of the milliseconds, or seconds, that a large one takes to be compared.
 """
@@ -34,7 +34,7 @@ CLOSED: Final = "closed"
 
 Encode: TypeAlias = Callable[[Exchange], tuple[bytes, Mapping[str, Verdict | None], Sequence[str]]]
 """Makes the line of an exchange, the verdict on each of its shadows (None where nothing was compared), and the names of
-the endpoints whose answers say that they failed."""
+the endpoints whose answers say that they failed. The line is empty where `log.sample` leaves the exchange out."""
 
 
 class Counts(NamedTuple):
@@ -46,12 +46,13 @@ class Counts(NamedTuple):
     queued_bytes: int
     lost: dict[str, int]
     last_error: str | None
+    sampled_out: int
 
 
 class Item:
-    """An exchange in the queue. `line` is empty until it has been encoded."""
+    """An exchange in the queue. `line` is empty until it is `encoded`, and stays so if `log.sample` leaves it out."""
 
-    __slots__ = ("encode", "exchange", "failed", "large", "line", "source", "verdicts", "weight")
+    __slots__ = ("encode", "encoded", "exchange", "failed", "large", "line", "source", "verdicts", "weight")
 
     def __init__(self, exchange: Exchange, encode: Encode, weight: int, source: Source) -> None:
         self.exchange = exchange
@@ -60,12 +61,14 @@ class Item:
         self.source = source
         self.large = weight >= LARGE
         self.line = b""
+        self.encoded = False
         self.verdicts: Mapping[str, Verdict | None] = {}
         self.failed: Sequence[str] = ()
 
     def encode_line(self) -> None:
         """Raises whatever encoding raises."""
         self.line, self.verdicts, self.failed = self.encode(self.exchange)
+        self.encoded = True
 
 
 class Queue:
@@ -93,6 +96,7 @@ class Queue:
         self._queued = 0
         self._written = 0
         self._bytes = 0
+        self._sampled_out = 0
         self._lost = dict.fromkeys(LOSSES, 0)
         self._own = Source()  # of exchanges whose sender does not ask
         self._sources = {self._own}
@@ -146,7 +150,9 @@ class Queue:
     def counts(self) -> Counts:
         with self._lock:
             lost = {reason: count for reason, count in self._lost.items() if count}
-            return Counts(self._written, self._bytes, self._queued, self.queued_bytes, lost, self.last_error)
+            return Counts(
+                self._written, self._bytes, self._queued, self.queued_bytes, lost, self.last_error, self._sampled_out
+            )
 
     def add_source(self) -> Source:
         """A sender of exchanges whose counts are kept apart, until `remove_source`."""
@@ -264,6 +270,18 @@ class Queue:
                 self._written += 1
                 self._bytes += size
                 self._release(item)
+
+    def count_sampled_out(self, item: Item) -> None:
+        """Count an exchange taken earlier as left out of the log by `log.sample`."""
+        self._taken.discard(item)
+        with self._lock:
+            if self.abandoned:
+                return
+            item.source.add_verdicts(item.verdicts)
+            item.source.add_failed(item.failed)
+            item.source.add_sampled_out()
+            self._sampled_out += 1
+            self._release(item)
 
     def count_lost(self, items: list[Item], reason: str, why: str | None) -> None:
         """Count exchanges taken earlier as lost. A reason is reported once for all of them."""

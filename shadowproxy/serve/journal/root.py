@@ -131,6 +131,7 @@ class Journal:
             segments=self._output.number,
             last_error=counts.last_error,
             failing=self._writer.failing,
+            sampled_out=counts.sampled_out,
         )
 
     @property

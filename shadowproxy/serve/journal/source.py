@@ -11,7 +11,7 @@ class Settled(NamedTuple):
     `failed` answers by endpoint: those that say so though their status is a success.
 
     A verdict is counted where its record was made, though writing that record may then have failed; so is a failed
-    answer.
+    answer. `sampled_out` are those that `log.sample` leaves out.
     """
 
     written: int
@@ -19,21 +19,23 @@ class Settled(NamedTuple):
     lost: dict[str, int]
     verdicts: dict[tuple[str, str], int]
     failed: dict[str, int]
+    sampled_out: int = 0
 
     @property
     def total(self) -> int:
-        return self.written + sum(self.lost.values())
+        return self.written + self.sampled_out + sum(self.lost.values())
 
 
 class Source:
     """One sender of exchanges, `queued` of which have not come to their end. The queue changes it, under its lock."""
 
-    __slots__ = ("_bytes", "_failed", "_lost", "_verdicts", "_written", "queued")
+    __slots__ = ("_bytes", "_failed", "_lost", "_sampled_out", "_verdicts", "_written", "queued")
 
     def __init__(self) -> None:
         self.queued = 0
         self._written = 0
         self._bytes = 0
+        self._sampled_out = 0
         self._lost: dict[str, int] = {}
         self._verdicts: dict[tuple[str, str], int] = {}
         self._failed: dict[str, int] = {}
@@ -45,6 +47,10 @@ class Source:
         self.queued -= 1
         self._written += 1
         self._bytes += size
+
+    def add_sampled_out(self) -> None:
+        self.queued -= 1
+        self._sampled_out += 1
 
     def add_lost(self, reason: str, count: int) -> None:
         self.queued -= count
@@ -62,9 +68,9 @@ class Source:
 
     def take(self) -> Settled | None:
         """What has come to its end since the last call; None where nothing has."""
-        if not self._written and not self._lost and not self._verdicts and not self._failed:
+        if not (self._written or self._sampled_out or self._lost or self._verdicts or self._failed):
             return None
-        settled = Settled(self._written, self._bytes, self._lost, self._verdicts, self._failed)
-        self._written = self._bytes = 0
+        settled = Settled(self._written, self._bytes, self._lost, self._verdicts, self._failed, self._sampled_out)
+        self._written = self._bytes = self._sampled_out = 0
         self._lost, self._verdicts, self._failed = {}, {}, {}
         return settled

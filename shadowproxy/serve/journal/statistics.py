@@ -7,7 +7,8 @@ from typing import NamedTuple
 class Statistics(NamedTuple):
     """The journal at one moment. `queued` and `queued_bytes` include what is being written now.
 
-    `failing` is what exchanges are lost for at present, one of LOSSES; None while the log is written.
+    `sampled_out` are the exchanges that `log.sample` leaves out. `failing` is what exchanges are lost for at present,
+    one of LOSSES; None while the log is written.
 
     A tuple, as workers send it to their supervisor: a frozen dataclass that is compiled cannot be unpickled.
     """
@@ -20,3 +21,4 @@ class Statistics(NamedTuple):
     segments: int
     last_error: str | None
     failing: str | None = None
+    sampled_out: int = 0

@@ -125,12 +125,15 @@ class Writer:
             if failing is not None and time.monotonic() < self._retry_at and queue.state == OPEN:
                 queue.count_lost([item], failing, None)
                 continue
-            if not item.line:
+            if not item.encoded:
                 try:
                     item.encode_line()
                 except Exception as error:  # noqa: BLE001 - encode's promise broken: one line lost, not the log
                     queue.count_lost([item], "encode_error", defect(error))
                     continue
+            if not item.line:
+                queue.count_sampled_out(item)
+                continue
             batch.append(item)
             size += len(item.line)
         if batch:

@@ -116,6 +116,7 @@ class LiveSide(Opened):
             lost=books.lost,
             segments=0,
             last_error=None,
+            sampled_out=books.sampled_out,
         )
         return taking.take(
             self.proxy,

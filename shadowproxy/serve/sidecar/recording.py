@@ -15,6 +15,7 @@ from shadowproxy.recorder.heads import read_head
 from shadowproxy.recorder.line import encode
 from shadowproxy.recorder.policy import Policy
 from shadowproxy.recorder.said import said_by
+from shadowproxy.recorder.sample import Sample
 from shadowproxy.redaction import Redaction
 from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.settings import Settings
@@ -77,7 +78,8 @@ def policy(spec: RecorderSpec) -> Policy:
         hash_key=spec.hash_key.encode() if spec.hash_key else None,
     )
     memory = spec.journal.queue_bytes // 2  # of limits.memory
-    return Policy(spec.bodies, spec.body_limit, redaction, spec.own_secrets, memory=memory)
+    sample = None if spec.sample is None else Sample(*spec.sample)
+    return Policy(spec.bodies, spec.body_limit, redaction, spec.own_secrets, spec.bodies_by, sample, memory=memory)
 
 
 def rules(spec: RecorderSpec) -> Rules:
@@ -149,7 +151,8 @@ def encoder(
             on_verdict=verdicts.__setitem__,
             on_failed=failed.append,
         )
-        seen(line, verdicts)  # before counting: a record that is counted can already be read
+        if line:
+            seen(line, verdicts)  # before counting: a record that is counted can already be read
         if trace is not None:
             trace(exchange, verdicts, destinations, dict(_generated(exchange, how, destinations)))
         return line, verdicts, failed

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -12,6 +12,7 @@ from shadowproxy import container
 from shadowproxy.addresses import TcpAddress
 from shadowproxy.config import (
     REPEATABLE,
+    BodiesBy,
     Companion,
     Config,
     ListenTls,
@@ -173,7 +174,9 @@ def recorder(config: Config) -> RecorderSpec:
             summaries=log.upload.summaries,
             prediction=compare.prediction if isinstance(compare.prediction, str) else None,
         ),
-        bodies=log.bodies,
+        bodies="full" if isinstance(log.bodies, BodiesBy) else log.bodies,
+        bodies_by=asdict(log.bodies) if isinstance(log.bodies, BodiesBy) else None,
+        sample=(log.sample.match, log.sample.alone, log.sample.slow) if log.sample.writes_shares else None,
         body_limit=log.body_limit,
         redact_headers=_plain(log.redact.headers),
         redact_query=_plain(log.redact.query),

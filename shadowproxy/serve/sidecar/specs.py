@@ -228,14 +228,17 @@ class StandingSpec:
 class RecorderSpec:
     """For the process that records: how exchanges are judged, redacted, written, traced and shown.
 
-    `own_secrets` are those that the endpoints are sent beside what callers sent. `tolerance` has, by pointer, the
-    absolute and the relative bound. `predictions` has, by shadow, where the answer is in live's and in its own.
-    `destinations` has each endpoint's URL and its paths' rewrites, by name. `shown` is
+    `own_secrets` are those that the endpoints are sent beside what callers sent. `bodies_by` says how bodies are
+    recorded by what became of an exchange, if so, and `sample` has the fields of a `recorder.sample.Sample`.
+    `tolerance` has, by pointer, the absolute and the relative bound. `predictions` has, by shadow, where the answer is
+    in live's and in its own. `destinations` has each endpoint's URL and its paths' rewrites, by name. `shown` is
     the configuration for the admin page, without secrets.
     """
 
     journal: JournalSpec
     bodies: Literal["full", "hash", "none"]
+    bodies_by: Mapping[str, Literal["full", "hash", "none"]] | None
+    sample: tuple[float, float, float | None] | None
     body_limit: int
     redact_headers: tuple[str, ...]
     redact_query: tuple[str, ...]

@@ -132,6 +132,7 @@ function showLive(overview) {
   const lost = Object.entries(journal.lost).filter(([, each]) => each > 0);
   put(figures.journal.big, count(journal.written));
   const trouble = lost.length ? `LOST ${lost.map(([why, each]) => `${count(each)} ${why}`).join(", ")}` : "none lost";
+  const leftOut = journal.sampled_out ? `, ${count(journal.sampled_out)} left out by log.sample` : "";
   const last = journal.last_error ? `; last trouble: ${journal.last_error}` : "";
   const failing = journal.failing ? `; NOT WRITTEN NOW, ${journal.failing}` : "";
   const { uploads } = overview;
@@ -141,7 +142,7 @@ function showLive(overview) {
   const stalled = uploads && uploads.trouble ? `; NOT UPLOADED NOW, ${uploads.trouble}` : "";
   put(
     figures.journal.small,
-    `records written, ${trouble}; ${count(journal.queued)} waiting${failing}${last}${sent}${removed}${stalled}`,
+    `records written${leftOut}, ${trouble}; ${count(journal.queued)} waiting${failing}${last}${sent}${removed}${stalled}`,
   );
   name(figures.journal.small, lost.length || journal.failing || stuck ? "fail" : "soft");
 }
