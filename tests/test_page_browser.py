@@ -99,6 +99,22 @@ async def test_the_figures_move_under_traffic(proxy: StartProxy, browser: Browse
         assert browser.complaints == []
 
 
+async def test_the_standing_verdict_is_shown_and_begins_anew(proxy: StartProxy, browser: Browser) -> None:
+    async with proxy(LIVE, {"same": SAME}, **ADMIN) as running:
+        for _ in range(60):
+            await post(running)
+        await opened(browser, running)
+        await browser.wait(shows("NOT SURE YET"))
+        await browser.wait(shows("60 requests since 20"))
+        await browser.evaluate("document.querySelector('.verdict details summary').click()")
+        await browser.wait(shows("latency: inconclusive – latency is decided at 1,000 requests; there are 60"))
+        await browser.evaluate(press("New candidate"))
+        await browser.wait(shows("The verdict on same begins anew"))
+        await browser.wait(shows("0 requests since 20"))
+        await browser.wait(shows("NO DATA"))
+        assert browser.complaints == []
+
+
 async def test_the_content_does_not_move(proxy: StartProxy, browser: Browser) -> None:
     """The browser's own measure of what jumped (Layout Instability API); below 0.1 is good by its makers' word."""
     async with proxy(LIVE, {"other": OTHER}, **ADMIN) as running:

@@ -26,6 +26,7 @@ from shadowproxy.cli.replay import replay
 from shadowproxy.cli.report import report, summarise
 from shadowproxy.cli.selftest import selftest
 from shadowproxy.cli.sidecar import Start, check, healthcheck, schema, serve
+from shadowproxy.cli.verdict import verdict
 from shadowproxy.cli.version import version
 from shadowproxy.cli.watch import watch
 
@@ -34,7 +35,7 @@ __all__ = ["commands", "main"]
 # The order of --help.
 for command in (
     *(init, serve, check, healthcheck, schema),
-    *(report, summarise, watch, selftest, judge, show, tail, export, erase, replay),
+    *(report, summarise, verdict, watch, selftest, judge, show, tail, export, erase, replay),
     *(demo, completion, version),
 ):
     commands.add_command(command)

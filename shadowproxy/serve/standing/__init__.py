@@ -4,5 +4,6 @@
 - `settings.py` is what a configuration means for it, and when it has to begin anew.
 - `counting.py` has the counts since the beginning, or of a window; `answer.py` says what they mean.
 - `state.py` keeps them beside the log across restarts.
-- `root.py` is the thread that does all of this, with the lowest priority: writing the log waits for none of it.
+- `root.py` is the thread that does all of this: writing the log waits for none of it. `waiting.py` is what is on its
+  way there.
 """

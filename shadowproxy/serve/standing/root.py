@@ -4,8 +4,10 @@ Its rules:
 
 1. The writing thread only draws which lines are folded and puts these on a bounded queue. It waits for nothing here;
    what does not fit is `shed`, and counted.
-2. This thread has the lowest priority and lets the others go first after each record. It begins some seconds after the
-   first record, or when somebody asks: the fold and the report take a fifth of a second to import.
+2. This thread lets the others go first after each record, and keeps within a budget of CPU time (budget.py). It is not
+   niced: on a busy machine it would wait for a processor while it holds the interpreter, and all others with it. It
+   begins some seconds after the first record, or when somebody asks: the fold and the report take a fifth of a second
+   to import.
 3. It makes a report when asked, and by itself as often as the budget allows: at least every five minutes while records
    come, so that a change of the word is logged, once.
 4. Its state is written every minute while it changes, and at the end. Where that fails it goes on in memory, says so
@@ -238,10 +240,6 @@ class Standing:
     # --- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        if sys.platform == "linux":
-            # There a nice value belongs to the thread. Where the process may not set it, the usual priority stays.
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         until = time.monotonic() + self._begin_after
         while not self._ending.is_set() and self._begin_after and (left := until - time.monotonic()) > 0:
             self._woken.wait(left)

@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-SCRIPTS: Final = ("text", "drawings", "asking", "live", "shadows", "differences", "page")
+SCRIPTS: Final = ("text", "drawings", "asking", "live", "verdict", "shadows", "differences", "page")
 """The files of the script, in the order in which they need each other."""
 
 

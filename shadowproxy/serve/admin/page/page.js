@@ -17,6 +17,7 @@ function show(overview) {
   put($("window"), span(overview.window_seconds));
   showLive(overview);
   showShadows(overview);
+  showVerdicts();
   showDifferences(overview);
   $("main").hidden = false;
 }

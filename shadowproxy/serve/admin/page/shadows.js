@@ -35,6 +35,7 @@ function shadowCard(shadow) {
     outcomeBar: strip("share"),
     lane: h("p", { class: "soft" }),
     ramp: h("p", { class: "ramp" }),
+    verdict: verdictPart(shadow),
     latencies: h("tbody"),
     agreement: h("p", { class: "big" }),
     around: h("p", { class: "soft" }),
@@ -106,7 +107,9 @@ function shadowCard(shadow) {
         part.verdicts,
       ),
     ),
+    part.verdict.element,
   );
+  showVerdict(part.verdict, shadow);
   return { element, part };
 }
 
