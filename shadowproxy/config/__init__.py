@@ -8,29 +8,23 @@ has the warnings. `companion.py` reads what an application describes.
 
 from shadowproxy.addresses import TcpAddress, UnixAddress, token_fault
 from shadowproxy.config.companion import Companion, companion_of, load_companion
-from shadowproxy.config.environment import sets_live, strays, variable_of
-from shadowproxy.config.keys import keys
-from shadowproxy.config.loading import Loaded, from_values, load, read
-from shadowproxy.config.models import (
-    BodiesBy,
+from shadowproxy.config.endpoints import (
     Budget,
-    Compare,
-    Config,
     Headers,
-    Limits,
-    ListenTls,
     Live,
-    Log,
     Match,
     Query,
     Ramp,
-    Redact,
     Respond,
     Shadow,
     Tls,
     Unless,
     UnusableShadow,
 )
+from shadowproxy.config.environment import sets_live, strays, variable_of
+from shadowproxy.config.keys import keys
+from shadowproxy.config.loading import Loaded, from_values, load, read
+from shadowproxy.config.models import BodiesBy, Compare, Config, Limits, ListenTls, Log, Redact
 from shadowproxy.config.readers import REPEATABLE
 from shadowproxy.config.settings import ConfigError, Options
 from shadowproxy.config.shown import shown, shown_headers, shown_json, shown_parameters, shown_proxy, shown_text

@@ -20,8 +20,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from shadowproxy.config.endpoints import Shadow
 from shadowproxy.config.keys import hinted_keys, takes_structure
-from shadowproxy.config.models import Shadow
 from shadowproxy.config.settings import ConfigError, Options, Setting
 from shadowproxy.config.source import FromEnvironment, YamlError, marked, retype
 

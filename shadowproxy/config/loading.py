@@ -18,9 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from shadowproxy.config import source
+from shadowproxy.config.endpoints import NUMBER, RAMP, UNKNOWN_URL, Shadow, UnusableShadow
 from shadowproxy.config.environment import settings_in
 from shadowproxy.config.keys import keys
-from shadowproxy.config.models import BY, NUMBER, RAMP, UNKNOWN_URL, WORD, Config, KeyFault, Shadow, UnusableShadow
+from shadowproxy.config.models import BY, WORD, Config, KeyFault
 from shadowproxy.config.settings import ConfigError, Layers, Options, dotted, line, settings_by
 from shadowproxy.config.source import Document, FromEnvironment, Location, NotSet, YamlError, is_of_shadow
 

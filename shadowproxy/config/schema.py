@@ -25,8 +25,9 @@ from pydantic.fields import FieldInfo
 
 from shadowproxy import __version__
 from shadowproxy.config import values
+from shadowproxy.config.endpoints import Live
 from shadowproxy.config.keys import key_of
-from shadowproxy.config.models import Config, Live
+from shadowproxy.config.models import Config
 
 FILE = Path(__file__).with_name("schema.json")
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from shadowproxy.addresses import SHORT_TOKEN
-from shadowproxy.config.models import Config, Live, Ramp, Shadow
+from shadowproxy.config.endpoints import Live, Ramp, Shadow
+from shadowproxy.config.models import Config
 from shadowproxy.config.source import FromEnvironment
 from shadowproxy.credential_values import is_credential, is_credential_field
 from shadowproxy.redaction import Redaction
