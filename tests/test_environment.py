@@ -78,6 +78,14 @@ def test_where_each_value_is_from_is_known_with_the_line_that_it_replaces(tmp_pa
     loaded = read(tmp_path, f"{LEAST}drain: 5s\nworkers: 2\n", {"SHADOWPROXY_DRAIN": "9s"}, ("--listen", "127.0.0.1:1"))
     assert loaded.by == {"drain": "SHADOWPROXY_DRAIN", "listen": "--listen"}
     assert loaded.replaced == {"drain": 2}
+    places = [loaded.origin(*key) for key in (("drain",), ("listen",), ("workers",), ("live", "url"), ("admin",))]
+    assert places == [
+        "SHADOWPROXY_DRAIN",
+        "--listen",
+        f"{tmp_path}/config.yaml:3",
+        f"{tmp_path}/config.yaml:1",
+        "default",
+    ]
     assert {"drain", "listen", "workers", "live.url"} <= loaded.given.keys()
 
 
@@ -482,6 +490,9 @@ def test_check_says_what_sets_each_key_and_no_secret(tmp_path: Path) -> None:
     }
     done = run("check", "--admin", "off", stdin=b"", **environment, **OF_SERVICES)
     told = " ".join(done.stdout.split())
+    assert "listen 127.0.0.1:0 (SHADOWPROXY_LISTEN)" in told
+    assert "admin off (--admin)" in told
+    assert f"log {tmp_path}/log (SHADOWPROXY_LOG__PATH)" in told
     assert "SHADOWPROXY_LISTEN: listen" in told
     assert f"SHADOWPROXY_LOG__PATH: log.path, over {tmp_path}/config.yaml:2" in told
     assert "--admin: admin" in told

@@ -38,27 +38,34 @@ _MARKS = {Level.OK: "ok", Level.WARN: "warn", Level.FAIL: "FAIL"}
 def lines(config: Config, found: Findings, loaded: Loaded | None = None, strays: Sequence[str] = ()) -> Iterator[str]:
     """The screen, which ends with whether the configuration works here.
 
-    With `loaded`, which says where values are from, the screen names those that are in no file, and the changed
-    defaults that matter. `strays` are further warnings.
+    With `loaded`, which says where values are from, the screen says so of addresses and of the log, names the keys that
+    something else than the file sets, and the changed defaults that matter. `strays` are further warnings.
     """
-    yield from _titled("listen", ", ".join(map(str, config.listen)), found.of("listen"))
+
+    def origin(*key: str) -> str:
+        return "" if loaded is None else loaded.origin(*key)
+
+    yield from _titled("listen", ", ".join(map(str, config.listen)), found.of("listen"), origin=origin("listen"))
     if config.listen_tls is not None:
         callers = "" if config.listen_tls.client_ca is None else ", for callers with a certificate"
         yield from _titled("listen_tls", f"{config.listen_tls.cert}{callers}", found.of("listen_tls"))
-    yield from _titled("admin", "off" if config.admin is None else str(config.admin), found.of("admin"))
+    admin = "off" if config.admin is None else str(config.admin)
+    yield from _titled("admin", admin, found.of("admin"), origin=origin("admin"))
     yield ""
     live = config.live
     if live.url is None:
         yield from _titled("live", "a fixed answer, no system behind it", ())
     else:
-        yield from _titled("live", live.url, found.of("live"), *_live(config))
+        yield from _titled("live", live.url, found.of("live"), *_live(config), origin=origin("live", "url"))
     for name, shadow in config.shadows.items():
         yield ""
+        tried, meaning = found.of(shadow_section(name)), _shadow(shadow, config.workers)
         yield from _titled(
-            "shadow", f"{name}: {shadow.url}", found.of(shadow_section(name)), *_shadow(shadow, config.workers)
+            "shadow", f"{name}: {shadow.url}", tried, *meaning, origin=origin("shadows", str(name), "url")
         )
     yield ""
-    yield from _titled("log", "" if config.log.path == "-" else config.log.path, found.of("log"), *_log(config))
+    path = "" if config.log.path == "-" else config.log.path
+    yield from _titled("log", path, found.of("log"), *_log(config), origin=origin("log", "path"))
     if config.log.upload.to is not None:
         yield from _titled("upload", shown_text(config.log.upload.to), found.of("upload"), *_upload(config))
     yield ""
@@ -99,8 +106,14 @@ def _set(loaded: Loaded) -> Iterator[str]:
         yield f"{by.split()[0]}: {key}{'' if number is None else f', over {loaded.file}:{number}'}"
 
 
-def _titled(title: str, what: str, found: tuple[Finding, ...], *meaning: str) -> Iterator[str]:
-    yield f"{title:<12}{what}".rstrip()
+def _titled(title: str, what: str, found: tuple[Finding, ...], *meaning: str, origin: str = "") -> Iterator[str]:
+    line = f"{title:<12}{what}".rstrip()
+    if origin and len(line) + len(origin) + 3 <= WIDTH:
+        yield f"{line} ({origin})"
+    else:
+        yield line
+        if origin:
+            yield f"{'':<12}({origin})"
     for each in found:
         yield from _wrapped(f"  {_MARKS[each.level]:<10}", each.words)
     for words in meaning:

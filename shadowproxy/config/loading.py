@@ -42,6 +42,14 @@ class Loaded:
     given: Mapping[str, Any]
     by: Mapping[str, str]
     replaced: Mapping[str, int]
+    places: Mapping[Location, str] = dataclasses.field(default_factory=dict, repr=False)
+
+    def origin(self, *location: str) -> str:
+        """What sets a key: `FILE:LINE`, a variable, an option, or "default" if nothing does."""
+        if ".".join(location) not in self.given:
+            return "default"
+        leads = (location[:length] for length in range(len(location), 0, -1))
+        return next((self.places[lead] for lead in leads if lead in self.places), "default")
 
 
 def read(path: Path | str | None, *, options: Options = (), environment: Mapping[str, str] = os.environ) -> Loaded:
@@ -57,7 +65,9 @@ def read(path: Path | str | None, *, options: Options = (), environment: Mapping
     replaced = {".".join(map(str, location)): number for location, number in layers.replaced.items()}
     if path is not None and not layers.values:
         raise ConfigError(f"{path}: is empty: it needs at least live: {{url: http://...}}")
-    return Loaded(validated(layers), layers.file, given, by, replaced)
+    places = {location: f"{layers.file}:{number}" for location, number in layers.lines.items()}
+    places |= {location: option.split()[0] for location, option in layers.by.items()}
+    return Loaded(validated(layers), layers.file, given, by, replaced, places)
 
 
 def load(path: Path | str, environment: Mapping[str, str] = os.environ) -> Config:
