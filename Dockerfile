@@ -1,4 +1,4 @@
-# The sidecar as an image: `docker build -t shadowproxy:0.1.0 .` (deploy/README.md says how to run it).
+# The sidecar as an image: `docker build -t shadowproxy:0.2.0 .` (deploy/README.md says how to run it).
 # No "# syntax=" line: the builder's own grammar is enough, and that line would cause a download at each build.
 
 # The two base images. To pin them, give them with their digests: `--build-arg SLIM=python:3.13-slim@sha256:...`.
@@ -16,7 +16,7 @@ RUN pip --python /opt/shadowproxy/bin/python3 install --no-compile --require-has
     && pip install --require-hashes --only-binary :all: -r build.lock
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY shadowproxy ./shadowproxy
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 # Compiling needs the types of the imported packages. The version in the label below must be the program's.
 RUN HATCH_BUILD_HOOKS_ENABLE=1 PYTHONPATH=/opt/shadowproxy/lib/python3.13/site-packages \
         pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /dist . \
@@ -45,7 +45,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["shadowproxy", "healthcheck"]
 ENTRYPOINT ["shadowproxy"]
 CMD ["serve", "-c", "/etc/shadowproxy/config.yaml"]
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 ARG SLIM
 LABEL org.opencontainers.image.title="shadowproxy" \

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from shadowproxy.incode.errors import ShadowError as ShadowError
     from shadowproxy.incode.shadow import Shadow as Shadow
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
     "read_log": "shadowproxy.export.log",

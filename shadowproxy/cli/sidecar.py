@@ -126,6 +126,9 @@ def _configured(file: Path | None, options: "Options") -> "Loaded":
 def serve(start: Start, /, file: Path | None, level: "Level", form: "Form", access: bool, **flags: Any) -> None:
     """Forward every request to live, mirror it to the shadows, record all answers.
 
+    Every key of the configuration may also come from the environment, as SHADOWPROXY_LIVE__URL: options come before it,
+    and the file after.
+
     Stops on SIGTERM or Ctrl-C, after answering the requests under way and flushing the log. The operator's log goes to
     standard error; the environment can set it too: SHADOWPROXY_LOG_LEVEL, SHADOWPROXY_LOG_FORMAT,
     SHADOWPROXY_ACCESS_LOG.

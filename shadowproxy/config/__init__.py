@@ -1,9 +1,10 @@
 """The configuration: a YAML file as frozen models, with one line for each error in it.
 
-`models.py` has the keys, `values.py` their types, `readers.py` and `addresses.py` read single values. `source.py` reads
-the YAML text, `environment.py` the variables that set keys, `settings.py` puts them and options over the file's values,
-`loading.py` makes a Config of these, and `shown.py` turns a Config back into values, without the secrets. `warning.py`
-has the warnings. `companion.py` reads what an application describes.
+`models.py` has the keys, `endpoints.py` those of live and the shadows; `values.py` has their types, `readers.py` and
+`addresses.py` read single values. `source.py` reads the YAML text, `environment.py` the variables that set keys,
+`settings.py` puts them and options over the file's values, `loading.py` makes a Config of these, and `shown.py` turns a
+Config back into values, without the secrets. `warning.py` has the warnings. `companion.py` reads what an application
+describes.
 """
 
 from shadowproxy.addresses import TcpAddress, UnixAddress, token_fault

@@ -114,7 +114,7 @@ def _nowhere(config: Config, given: Given) -> Iterator[str]:
 CHANGES: Final = (
     Change(
         key="shadows.NAME.match.methods",
-        since="Unreleased",
+        since="0.2.0",
         old='["*"]',
         new="[GET, HEAD, POST, OPTIONS]",
         restore='shadows: {NAME: {match: {methods: ["*"]}}}',
@@ -122,7 +122,7 @@ CHANGES: Final = (
     ),
     Change(
         key="control.methods",
-        since="Unreleased",
+        since="0.2.0",
         old='["*"]',
         new="[GET, HEAD, POST, OPTIONS]",
         restore='control: {methods: ["*"]}',
@@ -130,7 +130,7 @@ CHANGES: Final = (
     ),
     Change(
         key="shadows.NAME.forward_credentials",
-        since="Unreleased",
+        since="0.2.0",
         old="false, for header fields known by their names alone",
         new="false",
         restore="shadows: {NAME: {forward_credentials: true}}",
@@ -138,7 +138,7 @@ CHANGES: Final = (
     ),
     Change(
         key="log.redact.query",
-        since="Unreleased",
+        since="0.2.0",
         old="[key]",
         new="[]",
         restore="log: {redact: {query: [key]}}",
@@ -146,7 +146,7 @@ CHANGES: Final = (
     ),
     Change(
         key="replay --method",
-        since="Unreleased",
+        since="0.2.0",
         old="'*'",
         new="GET, HEAD, POST, OPTIONS",
         restore="--method '*'",
@@ -154,7 +154,7 @@ CHANGES: Final = (
     ),
     Change(
         key="live.timeout",
-        since="Unreleased",
+        since="0.2.0",
         old="60s",
         new="600s",
         restore="live: {timeout: 60s}",
@@ -162,7 +162,7 @@ CHANGES: Final = (
     ),
     Change(
         key="live.max_age",
-        since="Unreleased",
+        since="0.2.0",
         old="null",
         new="60s",
         restore="live: {max_age: null}",
@@ -170,7 +170,7 @@ CHANGES: Final = (
     ),
     Change(
         key="shadows.NAME.max_age",
-        since="Unreleased",
+        since="0.2.0",
         old="null",
         new="60s",
         restore="shadows: {NAME: {max_age: null}}",
@@ -178,7 +178,7 @@ CHANGES: Final = (
     ),
     Change(
         key="limits.memory",
-        since="Unreleased",
+        since="0.2.0",
         old="256MiB",
         new="auto",
         restore="limits: {memory: 256MiB}",
@@ -186,7 +186,7 @@ CHANGES: Final = (
     ),
     Change(
         key="listen",
-        since="Unreleased",
+        since="0.2.0",
         old="IPv6 alone at [::], and so was admin",
         new="both families at [::]",
         restore=None,
@@ -194,7 +194,7 @@ CHANGES: Final = (
     ),
     Change(
         key="live.retry",
-        since="Unreleased",
+        since="0.2.0",
         old="idle, however long live had it",
         new="idle, for what live had not taken",
         restore=None,
@@ -202,7 +202,7 @@ CHANGES: Final = (
     ),
     Change(
         key="log.body_limit",
-        since="Unreleased",
+        since="0.2.0",
         old="a limit of what is compared, too",
         new="a limit of what is written alone",
         restore=None,
@@ -210,7 +210,7 @@ CHANGES: Final = (
     ),
     Change(
         key="log.redact",
-        since="Unreleased",
+        since="0.2.0",
         old="credentials by their names",
         new="credentials by their names and by what they look like",
         restore=None,
@@ -218,7 +218,7 @@ CHANGES: Final = (
     ),
     Change(
         key="compare.set_aside",
-        since="Unreleased",
+        since="0.2.0",
         old="false",
         new="true",
         restore="compare: {set_aside: false}",
@@ -226,7 +226,7 @@ CHANGES: Final = (
     ),
     Change(
         key="admin_token",
-        since="Unreleased",
+        since="0.2.0",
         old="any length",
         new="16 characters where admin listens beyond loopback",
         restore=None,

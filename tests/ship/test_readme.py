@@ -112,7 +112,7 @@ def test_the_image_is_built_run_and_asked_for_its_report(engine: Engine) -> None
     run(written(BUILD), environment, timeout=1800)  # it compiles, perhaps beside other tests
     with ExitStack() as stack:
         for system, port in (("live", 9001), ("shadow", 9002)):
-            stack.enter_context(model(engine, "shadowproxy:0.1.0", system, port))
+            stack.enter_context(model(engine, "shadowproxy:0.2.0", system, port))
         stack.callback(engine.run, "volume", "rm", "shadow-log", check=False)
         serving = stack.enter_context(begun(written(SERVE), environment))
         wait_ready()
