@@ -21,7 +21,7 @@ HOUSES = {"serve", "compare"}  # these hold rooms, and nothing of their own
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 WORDS = [
     "caller", "live", "shadow", "endpoint", "exchange", "leg", "request", "response", "outcome", "verdict", "check",
-    "lane", "tunnel", "record", "log", "operator's log",
+    "lane", "ramp", "tunnel", "record", "log", "operator's log",
 ]  # fmt: skip
 VERBS = [
     "receive", "forward", "capture", "offer", "mirror", "compare", "record", "report", "log", "reject", "shed", "retry",

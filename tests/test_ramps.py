@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -341,6 +343,25 @@ async def test_a_live_that_mirroring_slows_down_steps_the_share_back(tmp_path: P
         assert await program.stop() == 0
 
 
+@pytest.mark.soak
+async def test_a_ramp_keeps_its_place_when_a_worker_and_the_recorder_are_killed(tmp_path: Path) -> None:
+    percent = {"from": 25, "over": "2s", "while": {"live_p99_ratio": None}}
+    async with started(tmp_path, steady(), steady(), percent, workers=2) as (program, asking):
+        async with Asking(program, callers=2):
+            await until(asking, lambda found: found["percent"] == 50.0)
+        workers = set(program.workers)
+        os.kill(program.workers[0], signal.SIGKILL)
+        os.kill(program.recorders[0], signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while len(program.told("worker_ended")) < 1 or set(program.workers) == workers:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        found = await until(asking, lambda found: found["ramp"]["raised"] >= 1)
+        assert found["percent"] >= 50.0
+        async with Asking(program, callers=2):
+            await until(asking, lambda found: found["percent"] == 100.0)
+    assert len(program.told("ramp_began")) == 1
+
+
 @pytest.mark.slow
 async def test_an_operators_percent_wins_until_the_shadow_is_resumed(tmp_path: Path) -> None:
     percent = {"from": 1, "over": "1h"}
@@ -453,6 +474,30 @@ async def test_in_an_application_lives_time_is_the_applications_own(tmp_path: Pa
             assert found.mirrored == {bin_of(0.002): counts.chosen}
             assert found.tries == counts.chosen
             assert counts.chosen + sum(counts.not_chosen.values()) == 60
+
+
+async def test_a_reload_begins_a_ramp_and_ends_one(proxy: StartProxy) -> None:
+    async with proxy(shadows={"s": always(answer())}, shadow_options={"percent": 10}) as running:
+        sidecar = running.sidecar
+
+        async def reload(percent: Any) -> tuple[float, float, bool]:
+            values = {
+                "admin": None,
+                "listen": "127.0.0.1:0",
+                "live": {"url": running.live.url},
+                "shadows": {"s": {"url": running.shadows["s"].url, "percent": percent}},
+                "log": {"path": str(running.log)},
+            }
+            specs = specify.specify(config.from_values(values)).numbered(sidecar.specs.live.generation + 1)
+            await sidecar._adopt(specs)
+            lane, plan = sidecar.mirror.lane("s"), sidecar.mirror.plan
+            return lane.percent, lane.hold_out, plan.hold_out_position is not None
+
+        assert await reload({"from": 4, "over": "1h"}) == (4.0, 5.0, True)
+        await sidecar.steer(sidecar.steering.with_percent("s", 30.0))
+        assert await reload({"from": 4, "over": "1h"}) == (30.0, 0.0, True)
+        assert await reload({"from": 2, "over": "1h"}) == (2.0, 5.0, True)
+        assert await reload(60) == (60.0, 0.0, False)
 
 
 def named(number: int) -> Request:
