@@ -13,9 +13,11 @@ from fakes import always, answer
 
 from shadowproxy.answers import About
 from shadowproxy.budget import Budget
+from shadowproxy.check.screen import _log
 from shadowproxy.compare.fold.summary import summarise
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.judge.verdict import judge
+from shadowproxy.compare.report.figures.whole import figures_of
 from shadowproxy.config import ConfigError, from_values
 from shadowproxy.exchange import Exchange, Failure, Outcome, Reply, Request, Skipped, Verdict
 from shadowproxy.record import Judgement, RecordedLeg, decode
@@ -157,6 +159,24 @@ def test_a_report_on_hashed_matches_counts_the_same_answers() -> None:
     assert one.structured == other.structured
 
 
+def test_fields_of_requests_divide_none_where_those_of_matches_are_left_out() -> None:
+    """Of 300 requests 30 fail, all of one value like nearly all: by the fields that are there, one in two."""
+    late = Failure(Outcome.TIMEOUT, "late", 30.0)
+    told = [
+        exchange(at, late if at % 10 == 0 else reply(b'{"class": "b"}') if at % 10 == 1 else None) for at in range(300)
+    ]
+    seen = summarise([decode(line(each)) for each in told], RULES)
+    hashed = summarise([decode(line(each, bodies_by={**ALL, "match": "hash"})) for each in told], RULES)
+    one, other = (figures_of(each)["shadows"]["s"] for each in (seen, hashed))
+    assert one["errors"] is not None
+    assert other["errors"] is not None
+    assert one["errors"]["shadow"] == other["errors"]["shadow"]
+    assert "/n" in seen.shadows["s"]["POST /p"].slices
+    assert not [row for row in other["slices"] if row["path"] == "/n"]
+    assert not other["parts"]
+    assert other["errors"]["reasons"]["shadow"][0]["where"] is None
+
+
 def test_a_replayed_record_stands_for_as_many_and_is_certain_of_none() -> None:
     raw = next(each for at in range(200) if (each := line(exchange(at), sample=Sample(0.05))))
     old, whole = decode(raw), json.loads(raw)
@@ -237,6 +257,19 @@ def test_both_forms_of_bodies_are_read() -> None:
     assert not isinstance(log.bodies, str)
     assert (log.bodies.match, log.bodies.mismatch) == ("hash", "full")
     assert (log.sample.match, log.sample.alone, log.sample.slow) == (0.05, 1.0, None)
+
+
+def test_check_says_what_is_written() -> None:
+    log = {"bodies": {"match": "hash"}, "sample": {"match": 0.05}}
+    said = list(_log(from_values({**SMALLEST, "log": log})))
+    assert said[0] == (
+        "records bodies by what became of the exchange: "
+        "match hash, mismatch full, incomparable full, failed full, alone full"
+    )
+    assert said[1] == (
+        "writes 5 % of the exchanges in which all answers match, unless a shadow took 2 times as long as live, "
+        "and 100 % of those without a shadow; all others are written"
+    )
 
 
 async def test_requests_are_written_left_out_or_lost(proxy: StartProxy) -> None:

@@ -252,7 +252,7 @@ def _log(config: Config) -> Iterator[str]:
         slow = "" if sample.slow is None else f", unless a shadow took {sample.slow:g} times as long as live"
         yield (
             f"writes {100 * sample.match:g} % of the exchanges in which all answers match{slow}, "
-            f"and {100 * sample.alone:g} % of those without a shadow; all others whole"
+            f"and {100 * sample.alone:g} % of those without a shadow; all others are written"
         )
     how = "as a keyed hash" if log.redact.hash_key is not None else "blanked"
     own = [shown_text(each) for each in (*log.redact.headers, *log.redact.query, *log.redact.json)]

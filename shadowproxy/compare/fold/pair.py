@@ -38,6 +38,9 @@ from shadowproxy.compare.fold.usage import PairUsage
 
 ONE: Final = Weight()
 
+REQUESTS_WITHOUT_BODY: Final = "request log.bodies"
+"""In `Pair.left_out`: pairs whose request has a body that the log has nothing of."""
+
 
 @dataclass(slots=True)
 class Pair(Whole):
@@ -59,7 +62,8 @@ class Pair(Whole):
     and control_shadow_differs: those of them where live differs from itself, and the shadow from live.
     per_call: exchanges that differ at places that the answers' envelope generates for every call, by place.
     paired: those in which values at two different places were compared, by these.
-    left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`.
+    left_out: answers that the log has not whole, by arm and by the setting that is the reason: `live log.body_limit`;
+    and pairs without their request's body.
     streamed: how both answers ran, on the requests that both answered in streams.
     usage: what the answers took in tokens and cost, and why language models stopped.
     language: what language models wrote and called, and how alike both are.

@@ -23,7 +23,7 @@ from shadowproxy.compare.fold.looks import values_by_place
 from shadowproxy.compare.fold.outcomes import COUNTED
 from shadowproxy.compare.fold.outputs import OutputsByField
 from shadowproxy.compare.fold.outputs_builder import PlacesBuilder
-from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.pair import REQUESTS_WITHOUT_BODY, Pair
 from shadowproxy.compare.fold.pair_tables import LOWEST_RANK
 from shadowproxy.compare.fold.place_gists import PlaceGists, gists_at
 from shadowproxy.compare.fold.places import PlaceValues, extract, field_key
@@ -197,6 +197,8 @@ class PairBuilder:
         pair = self._pair
         marks = marks_of_pair(arms)
         asked = asked_by(record)
+        if record.request.body.truncated and record.request.body.kind == "none":
+            pair.left_out[REQUESTS_WITHOUT_BODY] += 1
         live_said = written_by(arms.live_content, arms.live_standing)
         pair.language.add(block, live_said, written_by(arms.shadow_content, arms.shadow_standing), asked)
         rows = Rows()

@@ -8,10 +8,11 @@ from shadowproxy.compare.fold.counts import Series
 from shadowproxy.compare.fold.outcomes import COUNTED
 from shadowproxy.compare.fold.pair import Pair
 from shadowproxy.compare.fold.reasons import Reason, Reasons
-from shadowproxy.compare.fold.slices import Cell, Slices
+from shadowproxy.compare.fold.slices import Cell, Slice
 from shadowproxy.compare.fold.structure import always_there, places_of_lacking
 from shadowproxy.compare.report import stats
 from shadowproxy.compare.report.figures.common import estimated, ranked
+from shadowproxy.compare.report.figures.slices import known_slices
 from shadowproxy.compare.report.figures.types import (
     Answered,
     Errors,
@@ -181,14 +182,14 @@ def anytime(plus: Mapping[int, int], minus: Mapping[int, int], n: Mapping[int, i
 
 
 def _reasons(reasons: Reasons, pair: Pair) -> list[FailureReason]:
-    n = pair.pairs.total()
+    n, slices = pair.pairs.total(), known_slices(pair.slices, pair)
     rows: list[FailureReason] = [
         {
             "reason": text,
             "count": reason.counts["n"],
             "share": reason.counts["n"] / n if n else None,
             "example": _example(reason),
-            "where": _where(reason, pair.slices, n),
+            "where": _where(reason, slices, n),
         }
         for text, reason in reasons.items()
     ]
@@ -211,7 +212,7 @@ def _example(reason: Reason) -> str | None:
     return next((reason.example[digest] for digest in sorted(reason.example)), None)
 
 
-def _where(reason: Reason, slices: Slices, n: int) -> Gathered | None:
+def _where(reason: Reason, slices: Mapping[str, Slice], n: int) -> Gathered | None:
     """The one value of a request's field at which most answers of a reason gather, far more than requests do."""
     count = reason.counts["n"]
     best: tuple[float, str, str] | None = None
@@ -236,7 +237,7 @@ def _where(reason: Reason, slices: Slices, n: int) -> Gathered | None:
     }
 
 
-def _requests(slices: Slices, place: str, text: str) -> int:
+def _requests(slices: Mapping[str, Slice], place: str, text: str) -> int:
     """How many requests have a value at a field of theirs."""
     part = slices.get(place)
     if part is None:

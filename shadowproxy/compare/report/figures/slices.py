@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from shadowproxy.compare.fold.pair import Pair
+from shadowproxy.compare.fold.pair import REQUESTS_WITHOUT_BODY, Pair
 from shadowproxy.compare.fold.slices import (
     BACK,
     BLIND,
@@ -16,6 +16,7 @@ from shadowproxy.compare.fold.slices import (
     UNWRITTEN,
     WHOLE,
     Slice,
+    Slices,
     digits_edges,
     mark_at,
     whole_edges,
@@ -56,7 +57,10 @@ def slices(pair: Pair, judged: AnswerPlace | None, named: tuple[str, ...]) -> li
         effect *= weights.all.total / weights.worth if weights.worth else 1.0
     lost_effect = _effect(stats.paired_difference(pair.lost, pair.gained, pair.pairs))
     failed_effect = _effect(stats.paired_difference(pair.shadow_failed_only, pair.live_failed_only, pair.pairs))
-    counted = {path: _fuller(pair, path) for path in sorted(named)} if named else dict(sorted(pair.slices.items()))
+    counted = known_slices(pair.slices, pair)
+    if named:
+        both = Slices({path: _fuller(pair, path) for path in named})
+        counted = known_slices(both, pair)
     parts = {path: _cells(part, judged) for path, part in counted.items()}
     tests = sum(cell.enough for cells in parts.values() for cell in cells)
     line = stats.normal_quantile(1 - _CHANCE / (2 * max(1, tests)))
@@ -106,11 +110,25 @@ def slices(pair: Pair, judged: AnswerPlace | None, named: tuple[str, ...]) -> li
     return rows[:SLICES_SHOWN]
 
 
+def known_slices(slices: Slices, pair: Pair) -> dict[str, Slice]:
+    """The fields of requests by which they can be divided, in their order.
+
+    Where the log leaves out some requests' bodies it does so by what became of them: of those that match, most often.
+    What their fields have to say would be about the others.
+    """
+    if pair.left_out.get(REQUESTS_WITHOUT_BODY, 0):
+        return {path: part for path, part in sorted(slices.items()) if path in _WITHOUT_BODY}
+    return dict(sorted(slices.items()))
+
+
+_WITHOUT_BODY: Final = frozenset({"@method", "@path"})
+
+
 def parts(pair: Pair) -> list[Part]:
     """How large parts of the requests are, by one value of one field: for each of some sizes the largest up to it."""
     found: dict[tuple[str, str], Part] = {}
     cells: list[tuple[float, str, str, int]] = []
-    for path, part in pair.slices.items():
+    for path, part in known_slices(pair.slices, pair).items():
         values = part.values
         if not 1 < len(values) <= MOST_VALUES or values.cut:
             continue
