@@ -1,8 +1,8 @@
 """Labels that are counted as they come, by how long after their answers they were known.
 
-A label counts once its request is as old as the first window. Of younger requests only those have a label that was
-known soon, and these are no fair sample: on the first afternoon of real flights most that have landed were on time,
-which made a better model look worse by 6 points, surely.
+A label counts once its request is as old as the first window: of younger requests only those have a label that was
+known soon, and these are no fair sample. And labels decide once they are of a whole window: on the first morning of
+real flights the better model was worse by 6 points on 255 of them, and an interval knows nothing of other mornings.
 
 A pair waits for its labels until the last window has passed. Then it is forgotten, so that what is kept is bounded by
 the windows: a label that comes later still is not counted.

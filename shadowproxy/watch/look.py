@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -193,14 +193,19 @@ class Looking:
         self._state.put("since", since)
         judged = _judged_places(base, plan.gates)
         take(self._state, found, plan.windows, judged, base.width, round(now.timestamp() * 1e6))
-        labelled = self._state.summary(ALL)
+        labelled = self._state.summary(ALL) if self._has_a_whole_window(base, now) else Summary()
         waiting = self._state.labels()
-        if waiting and base.count and not labelled.shadows and self._state.none_belong():
+        if waiting and base.count and self._state.none_belong():
             by = plan.labels.key or "the request's ID"
             faults.append(f"{waiting:,} labels have come, and none belongs to a request by {by}")
         summary = merge(base, labelled)
         summary.labels = max(1, summary.labels)  # READY is not said before labels have
         return summary
+
+    def _has_a_whole_window(self, base: Summary, now: datetime) -> bool:
+        """Whether requests of a whole window are as old as the window."""
+        span = timedelta(seconds=self._plan.windows.seconds[0])
+        return base.first is not None and base.first <= (now - 2 * span).timestamp() * 1e6
 
     def _written(self, report: Report, base: Summary, words: dict[str, Word], now: datetime, faults: list[str]) -> Look:
         at = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -261,7 +266,8 @@ def _asked(url: str, token: str | None) -> bytes | SidecarError:
 
 def _say_what_labels_wait_for(report: Report, seconds: float) -> None:
     """Put into words why no label counts yet."""
-    said = f"no request that is {about_time(seconds)} old has a label yet"
+    span = about_time(seconds)
+    said = f"labels count once requests of a whole {span} are {span} old and have some"
     for shadow in report["shadows"].values():
         for check in shadow["checks"]:
             if check["name"] == "labels" and check["result"] == "no data" and labels_of(shadow) is None:
