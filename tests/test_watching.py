@@ -29,6 +29,7 @@ from watched import DAY, START, Watched, line, september
 from shadowproxy import cli
 from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.labels import LabelError, read_labels
+from shadowproxy.compare.fold.summary import resealed
 from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.build import to_json
 from shadowproxy.compare.report.history import History, Look, history_of, read_history
@@ -703,6 +704,23 @@ def test_sidecars_counts_are_added_and_one_that_is_gone_keeps_its_last(
     assert status == 0
     assert "cannot be asked" in err
     assert read_history(history).looks[-1]["records"] == 1800
+
+
+def test_sidecars_that_could_not_count_enough_withhold_ready(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(records(1800))
+    counted = summarise_files([tmp_path / "a.jsonl"], Rules())
+    last = datetime.now(UTC).isoformat()
+    monkeypatch.setenv("SHADOWPROXY_ADMIN_TOKEN", "t0ken")
+    for shed, status in ((0, 0), (900, 3)):
+        facts = {"records": 1800, "folded": 1800 - shed, "shed": shed, "lost": 0, "gaps": 0}
+        raw = resealed(counted, {"standing": {"counted": facts, "last": {"challenger": last}}})
+        with sidecar(raw, "t0ken") as url:
+            ended, _, err = run("watch", url, "--history", tmp_path / f"{shed}.jsonl", "--once")
+        assert ended == status, err
+    assert "900 of 1,800 records were not counted" in err
+    assert read_history(tmp_path / "900.jsonl").looks[-1]["verdict"] == "inconclusive"
 
 
 def test_a_history_is_read_up_to_its_most_looks() -> None:

@@ -18,6 +18,7 @@ from shadowproxy.compare.fold.reading import FieldPlaces
 from shadowproxy.compare.fold.samples import hashed_hex
 from shadowproxy.compare.fold.summary import Summary, SummaryError, load, merge
 from shadowproxy.compare.judge.rules import Rules
+from shadowproxy.compare.report.checks.check import Check, Finding, Result
 from shadowproxy.compare.report.figures.types import Labels, Report, ShadowFigures, ShadowReport
 from shadowproxy.compare.report.figures.whole import figures_of
 from shadowproxy.compare.report.gates import Gates
@@ -34,11 +35,12 @@ from shadowproxy.compare.report.history import (
 )
 from shadowproxy.compare.report.judged import judged_output, labels_of
 from shadowproxy.compare.report.looks import read_looks, report_again
+from shadowproxy.compare.report.verdict import HEADLINES
 from shadowproxy.compare.report.words import about_time
 from shadowproxy.watch.follow import New, new_in
 from shadowproxy.watch.labelled import ALL, Windows, due_in, how_they_differ, take, window_name
 from shadowproxy.watch.labels import Files, Query
-from shadowproxy.watch.sidecars import SidecarError, summary_of
+from shadowproxy.watch.sidecars import SidecarError, about_of, summary_of, withheld_from
 from shadowproxy.watch.state import State, StateError
 
 _LOG: Final = "log"
@@ -118,6 +120,7 @@ class Looking:
             looks = self._state.get("looks")
             report, after = report_again(summary, self._plan.gates, None if looks is None else read_looks(looks))
             self._state.put("looks", after)
+            self._withhold(report, now)
             if self._plan.labels is not None:
                 _say_what_labels_wait_for(report, self._plan.windows.seconds[0])
             look = self._written(report, base, words, now, faults)
@@ -168,6 +171,8 @@ class Looking:
             answers = list(pool.map(lambda url: _asked(url, plan.token), plan.sidecars))
         for url, answer in zip(plan.sidecars, answers, strict=True):
             name = f"of {hashed_hex(url)}"
+            if not isinstance(answer, SidecarError):
+                self._state.put(f"about {name}", about_of(answer))
             if isinstance(answer, SidecarError):
                 faults.append(f"{answer}; its last known counts are used")
                 saved = self._state.summary(name)
@@ -177,6 +182,24 @@ class Looking:
             if plan.shadow is not None:
                 saved.shadows = {each: routes for each, routes in saved.shadows.items() if each == plan.shadow}
             yield saved
+
+    def _withhold(self, report: Report, now: datetime) -> None:
+        """Say READY of no shadow of which the sidecars have counted too little."""
+        kept = [self._state.get(f"about of {hashed_hex(url)}") for url in self._plan.sidecars]
+        abouts = [about for about in kept if about is not None]
+        for name, shadow in report["shadows"].items() if abouts else ():
+            why = withheld_from(abouts, name, now.timestamp())
+            if why is not None and shadow["verdict"]["result"] == "pass":
+                check = Check("sidecars", "engineering", Finding(Result.INCONCLUSIVE, why))
+                shadow["checks"].append(check.figures())
+                undecided: dict[str, Any] = {
+                    "result": Result.INCONCLUSIVE.word,
+                    "headline": HEADLINES[Result.INCONCLUSIVE],
+                    "sentence": why,
+                }
+                shadow["verdict"].update(undecided)  # type: ignore[typeddict-item]
+                if report["result"] == "pass":
+                    report["result"] = "inconclusive"
 
     def _with_labels(self, base: Summary, now: datetime, faults: list[str], *, strict: bool) -> Summary:
         plan = self._plan

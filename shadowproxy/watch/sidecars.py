@@ -1,11 +1,14 @@
 """The counts of running sidecars: each tells what it has counted so far by `GET /summary` of its admin port."""
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 
 from shadowproxy.compare.fold.summary import SummaryError, load
+from shadowproxy.serve.standing.answer import Facts, withheld
 from shadowproxy.sources import COMPRESSED, PLAIN
 
 _TIMEOUT: Final = 30.0
@@ -58,3 +61,24 @@ def summary_of(url: str, token: str | None) -> bytes:
     except SummaryError as error:
         raise SidecarError(f"{shown(url)} answers with no summary: {error}") from None
     return raw
+
+
+def about_of(raw: bytes) -> dict[str, Any] | None:
+    """What a sidecar says of its summary: how much of its log was counted, and each shadow's last request."""
+    about = orjson.loads(raw).get("standing")
+    try:
+        _ = Facts.from_json(about["counted"]), dict(about["last"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return {"counted": about["counted"], "last": about["last"]}
+
+
+def withheld_from(abouts: Iterable[dict[str, Any]], shadow: str, now: float) -> str | None:
+    """Why READY is not said of a shadow by these sidecars' counts, though every check passes."""
+    total, last = Facts(), ""
+    for about in abouts:
+        facts = Facts.from_json(about["counted"])
+        for name in facts.to_json():
+            setattr(total, name, getattr(total, name) + getattr(facts, name))
+        last = max(last, about["last"].get(shadow) or "")
+    return withheld(total, last or None, now)
