@@ -66,10 +66,16 @@ def watched(tmp_path: Path) -> Watched:
     return Watched(tmp_path)
 
 
-def records(count: int, first: int = 0, *, differ: int = 0) -> bytes:
-    """Records ten seconds apart, alternately a and b, of which the first `differ` differ."""
+def records(count: int, first: int = 0, *, differ: int = 0, weight: int = 1) -> bytes:
+    """Records ten seconds apart, alternately a and b, of which the first `differ` differ; the others have a weight."""
     return b"".join(
-        line(n, START + timedelta(seconds=10 * n), "ab"[n % 2], "ab"[(n + (n - first < differ)) % 2])
+        line(
+            n,
+            START + timedelta(seconds=10 * n),
+            "ab"[n % 2],
+            "ab"[(n + (n - first < differ)) % 2],
+            weight=1 if n - first < differ else weight,
+        )
         for n in range(first, first + count)
     )
 
@@ -386,12 +392,13 @@ def test_slack_gets_one_text_with_its_three_characters_escaped(watched: Watched,
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 
-def test_labels_that_come_look_by_look_count_as_if_they_had_been_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weight", [1, 3])
+def test_labels_that_come_look_by_look_count_as_if_they_had_been_there(tmp_path: Path, weight: int) -> None:
     watched = Watched(tmp_path, windows=(3600.0, 9 * DAY))
     source = random.Random(3)
     for step in range(4):
         first = 150 * step
-        (watched.log / f"{step}.jsonl").write_bytes(records(150, first, differ=40))
+        (watched.log / f"{step}.jsonl").write_bytes(records(150, first, differ=40, weight=weight))
         for number in source.sample(range(first + 150), 120):
             watched.label(number, source.choice("ab"), START + timedelta(seconds=10 * number + source.uniform(0, 9000)))
         watched.now = START + timedelta(seconds=10 * (first + 150))

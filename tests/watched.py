@@ -40,7 +40,9 @@ def september() -> list[list[Flight]]:
     return days
 
 
-def line(number: int, at: datetime, live: Any, shadow: Any, *, delay: int = 0, ms: float = 5.0) -> bytes:
+def line(
+    number: int, at: datetime, live: Any, shadow: Any, *, delay: int = 0, ms: float = 5.0, weight: int = 1
+) -> bytes:
     """A record whose answers are predictions."""
 
     def leg(answer: Any) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def line(number: int, at: datetime, live: Any, shadow: Any, *, delay: int = 0, m
             "live": leg(live),
             "shadows": {"challenger": leg(shadow)},
             "control": None,
+            **({"weight": weight} if weight > 1 else {}),
         }
     ).encode() + b"\n"  # fmt: skip
 
