@@ -534,3 +534,26 @@ def test_a_server_that_does_not_start_is_told_by_its_own_last_word(
     monkeypatch.setattr(sys, "executable", "/bin/ls")
     assert run.run(requests=1, directory=tmp_path) == 2
     assert capsys.readouterr().err.startswith("shadowproxy: live ended during its start: ")
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_demo_installs_what_runs_and_ends_decided_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    """As after a clone: it takes a package index once, and no network for the demo."""
+    root, clone = Path(__file__).parent.parent, tmp_path / "a clone"
+    clone.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(root / name, clone)
+    shutil.copytree(root / "shadowproxy", clone / "shadowproxy", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTHON"))}
+    command = ["make", "demo", f"PYTHON={sys.executable}"]
+    ended = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr  # pip may warn of its own configuration
+    assert "\nThe verdict on gbm: READY: every check passes. Latency is shown and not judged" in ended.stdout
+    assert "\n  .demo/bin/shadowproxy report " in ended.stdout
+    listed = [str(clone / ".demo/bin/python"), "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
+    names = set(
+        re.findall(r"^([\w.-]+)==", subprocess.run(listed, capture_output=True, text=True).stdout, re.MULTILINE)
+    )
+    assert "shadowproxy-sidecar" in names
+    assert not names & {"pytest", "mypy", "ruff", "hypothesis", "scikit-learn", "numpy"}

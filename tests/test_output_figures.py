@@ -52,10 +52,10 @@ def figures(pairs: Pairs, labels: Callable[[int], tuple[Any, ...]] = lambda n: (
     return found
 
 
-def result(name: str, output: Figures) -> Result | None:
+def result(name: str, output: Figures, *others: Figures) -> Result | None:
     """What the check of that name says of these figures alone."""
     shadow: Any = {
-        "outputs": [output],
+        "outputs": [output, *others],
         "pairs": {"n": output["pairs"], "live_2xx": output["pairs"]},
         "coverage": {"chosen": 1, "answered": 1, "share": 1.0},
         **dict.fromkeys(("structure", "errors", "flips", "repeats", "control", "answered", "legacy")),
@@ -211,6 +211,22 @@ def test_a_refusal_to_everything_has_collapsed() -> None:
     found = figures(pairs)
     assert found["kind"] == "text"
     assert found["collapse"] == "it gives one and the same answer to 100.0% of all requests"
+
+
+@pytest.mark.parametrize("says", [0, 1e6])
+def test_what_an_answer_took_is_no_answer_unless_it_is_judged(says: float) -> None:
+    source = random.Random(15)
+    pairs = []
+    for _ in range(400):
+        text = words(source)
+        live, shadow = ({"completion_tokens": each} for each in (len(text), says))
+        pairs.append(({"answer": text, "usage": live}, {"answer": text, "usage": shadow}))
+    reply, took = (output_figures(place) for place in answer_places(fold(pairs), len(pairs)))
+    assert took["live_path"] == "/usage/completion_tokens"
+    assert took["collapse"]
+    assert result("collapse", took, reply) is Result.FAIL
+    assert result("collapse", reply, took) is Result.PASS
+    assert result("range", reply, took) in (None, Result.PASS)
 
 
 def test_one_word_to_everything_has_collapsed_where_live_has_many() -> None:

@@ -3,6 +3,8 @@
 Whether the two agree on each request is `agreement`'s.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +16,10 @@ from shadowproxy.compare.report.words import number, percent
 
 FEWEST_PER_CELL: Final = 50
 """Independent requests for each cell of the distribution before its drift can fail."""
+
+_TOOK: Final = re.compile(r"(?i)/(?:usage|usage_?metadata|[^/]*tokens)(?:/|\Z)")
+"""What an answer took: counts of tokens, which have figures of their own (docs/explanation/report.md). A server that
+always says 0, or a limit that every answer reaches, is no collapse of what the model says."""
 
 _NOISE: Final = 0.9
 """Live differs from itself so nearly as often as the shadow does from live that the two cannot be told apart."""
@@ -73,7 +79,7 @@ def in_range(subject: Subject, allowed: float) -> Finding | None:
     """Of all places of numbers the one with most answers outside: a unit may be wrong beside a sound class."""
     rows = [
         (each, found, share, share_within(share, None, allowed, certain=(not found["given"], False)))
-        for each in subject.figures["outputs"]
+        for each in _spoken(subject)
         if each["pairs"] and (found := each["range"]) is not None and (share := found["share"]) is not None
     ]
     if not rows:
@@ -93,12 +99,19 @@ def in_range(subject: Subject, allowed: float) -> Finding | None:
     return Finding(held.result, sentence, held.value, held.low, held.high, allowed, held.more, output["live_path"])
 
 
+def _spoken(subject: Subject) -> Iterator[Output]:
+    """The places that say something: all but those of what an answer took, unless the answer is judged by one."""
+    for each in subject.figures["outputs"]:
+        if each is subject.judged or _TOOK.search(each["live_path"] or "") is None:
+            yield each
+
+
 def collapse(subject: Subject, _: float) -> Finding:
     """Whether answers vary as live's do."""
     judged = subject.judged
     if judged is None:
         return _whole_answers(subject)
-    for each in subject.figures["outputs"]:
+    for each in _spoken(subject):
         if each["collapse"]:
             place = each["shadow_path"] or "the answer"
             sentence = f"the shadow's answers have collapsed at {place}: {each['collapse']}"
