@@ -52,6 +52,15 @@ def test_before_a_thousand_requests_only_shares_are_decided() -> None:
     assert after == {}
 
 
+def test_of_weighted_records_those_that_were_written_count() -> None:
+    weighted = twin(16 * 999) | {
+        "pairs": {"n": 16 * 999, "live_2xx": 16 * 999, "written": 999, "live_2xx_written": 999}
+    }
+    checks, after = looked(weighted, {})
+    assert checks["latency"].sentence == "latency is decided at 1,000 records; there are 999"
+    assert after == {}
+
+
 def test_between_two_looks_the_last_word_stands() -> None:
     checks, after = looked(twin(1000), {})
     assert {check.result for check in checks.values()} == {Result.PASS}

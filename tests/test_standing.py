@@ -2,18 +2,23 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from conftest import StartProxy
-from fakes import always, answer
+from fakes import Origin, always, answer
 from logs import START
+from program import Program
 from test_admin import ADMIN, client, wait_written
+from test_unusable import admin_of
 
 from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.summary import load
@@ -277,9 +282,8 @@ async def test_the_state_outlives_the_process_and_a_killed_one_is_said(tmp_path:
     await second.verdict()
     state = json.loads((tmp_path / ".standing-h.json").read_bytes())
     (tmp_path / ".standing-h.json").write_text(json.dumps(state | {"closed": False}))  # as a killed one leaves it
-    assert second._file is not None
-    second._file.close()
-    second._file = None
+    second._keeping.close()
+    second._keeping.file = None
     await asyncio.to_thread(second.close, 5)
     third = begun(tmp_path, told)
     killed = as_json(await third.verdict())
@@ -462,3 +466,61 @@ async def test_switched_off_there_is_none(proxy: StartProxy) -> None:
         assert (await admin.get("/verdict")).status_code == 404
         assert (await admin.post("/verdict/reset", headers=MARK)).status_code == 404
         assert "shadowproxy_verdict{" not in (await admin.get("/metrics")).text
+
+
+# --- the whole program ----------------------------------------------------------------------------------------------
+
+
+async def said(admin: httpx.AsyncClient, requests: int) -> Any:
+    """The verdict once it rests on so many requests. While the recorder is started again there is none."""
+    found: Any = None
+    async with asyncio.timeout(30):
+        while found is None or found["shadows"]["a"]["n"] < requests:
+            told = await admin.get("/verdict")
+            found = told.json() if told.status_code == 200 else found
+            await asyncio.sleep(0.02)
+    return found
+
+
+@pytest.mark.soak
+async def test_the_verdict_outlives_a_killed_recorder_and_a_restart(tmp_path: Path) -> None:
+    async with Origin(always(answer(b'{"class": "a"}'))) as origin:
+        values = {
+            "workers": 2,
+            "admin": "127.0.0.1:0",
+            "live": {"url": origin.url},
+            "shadows": {"a": {"url": origin.url}},
+            "verdict": {"cpu": None},
+        }
+
+        async def ask(program: Program, times: int) -> None:
+            for _ in range(times):
+                assert (await program.ask(GET)).status == 200
+
+        def admin_client(program: Program) -> httpx.AsyncClient:
+            host, port = admin_of(program)
+            return httpx.AsyncClient(trust_env=False, base_url=f"http://{host}:{port}", timeout=30)
+
+        async with Program(tmp_path, values) as program, admin_client(program) as admin:
+            anew = (await admin.post("/verdict/reset", headers=MARK)).json()  # which is kept at once
+            await ask(program, 20)
+            assert (await said(admin, 20))["since"] == anew["since"]
+            (recorder,) = program.recorders
+            os.kill(recorder, signal.SIGKILL)
+            await program.wait_said("the recorder has ended")
+            await ask(program, 10)
+            killed = await said(admin, 10)
+            assert (killed["since"], killed["counted"]["gaps"]) == (anew["since"], 1)
+            assert any("killed once" in each for each in killed["notes"])
+            kept = (await said(admin, 10))["shadows"]["a"]["n"]
+            assert await program.stop() == 0
+        async with Program(tmp_path, values) as program, admin_client(program) as admin:
+            assert f'shadowproxy_verdict_requests{{shadow="a"}} {kept}.0' in (await admin.get("/metrics")).text
+            await ask(program, 5)
+            again = await said(admin, kept + 5)
+            assert (again["since"], again["counted"]["gaps"], again["shadows"]["a"]["n"]) == (
+                anew["since"],
+                1,
+                kept + 5,
+            )
+            assert await program.stop() == 0

@@ -112,6 +112,7 @@ def checks_again(
     Where fewer requests were counted than at an earlier look they are others, and looking begins anew.
     """
     numbers = _numbers(shadow)
+    unit = "records" if "written" in shadow["pairs"] else "requests"
     known = {name: each for name, each in before.items() if name in numbers and each["n"] <= numbers[name]}
     due = {name: k for name, n in numbers.items() if (k := look_at(n)) > (known[name]["k"] if name in known else -1)}
     found = checks_of(shadow, gates, {name: chance_at(k) for name, k in due.items()})
@@ -127,15 +128,17 @@ def checks_again(
             checks.append(check)
         elif name in known:
             after[name] = known[name]
-            checks.append(_standing(known[name], numbers[name]) if check.result is not Result.NO_DATA else check)
+            checks.append(_standing(known[name], numbers[name], unit) if check.result is not Result.NO_DATA else check)
         else:
-            checks.append(_undecided(check, numbers[name]))
+            checks.append(_undecided(check, numbers[name], unit))
     return checks, {**known, **after}
 
 
 def _numbers(shadow: PairFigures) -> dict[str, int]:
     """How much was counted of each check that has no confidence sequence."""
-    numbers = dict.fromkeys(_WITHOUT_SEQUENCE, shadow["pairs"]["n"])
+    pairs = shadow["pairs"]
+    # Of weighted records those that were written: what they stand for was not seen.
+    numbers = dict.fromkeys(_WITHOUT_SEQUENCE, pairs.get("written", pairs["n"]))
     labels = labels_of(shadow)
     if labels is not None and labels["measure"] == _MEAN_ERROR:
         numbers[_LABELS] = labels["labelled"]
@@ -150,22 +153,22 @@ def _without_guess(check: Check) -> Check:
     return check
 
 
-def _standing(decided: Decided, n: int) -> Check:
+def _standing(decided: Decided, n: int, unit: str) -> Check:
     """The last word of a check, with when it was given."""
     check = _check_of(decided["check"])
     if n == decided["n"]:
         return check
     following = due_at(decided["k"] + 1)
-    sentence = f"{check.sentence} (decided at {decided['n']:,} requests, again at {following:,})"
+    sentence = f"{check.sentence} (decided at {decided['n']:,} {unit}, again at {following:,})"
     more = max(1, following - n) if check.result is Result.INCONCLUSIVE else check.more
     return replace(check, finding=replace(check.finding, sentence=sentence, more=more))
 
 
-def _undecided(check: Check, n: int) -> Check:
+def _undecided(check: Check, n: int, unit: str) -> Check:
     if check.result is Result.NO_DATA:
         return check
     at = max(FIRST, due_at(look_at(n) + 1))
-    sentence = f"{check.name} is decided at {at:,} requests; there are {n:,}"
+    sentence = f"{check.name} is decided at {at:,} {unit}; there are {n:,}"
     return replace(check, finding=Finding(Result.INCONCLUSIVE, sentence, more=max(1, at - n)))
 
 

@@ -32,7 +32,6 @@ from shadowproxy import __version__
 from shadowproxy.serve.journal.notices import Notice, defect
 from shadowproxy.serve.standing.answer import (
     HEADLINES,
-    WORDS,
     Facts,
     NotStanding,
     ShadowVerdict,
@@ -42,8 +41,8 @@ from shadowproxy.serve.standing.answer import (
     shadow_verdict,
 )
 from shadowproxy.serve.standing.budget import FoldingBudget
+from shadowproxy.serve.standing.keeping import Keeping
 from shadowproxy.serve.standing.settings import StandingSettings, why_anew
-from shadowproxy.serve.standing.state import StateFile
 from shadowproxy.serve.standing.times import shown
 from shadowproxy.serve.standing.waiting import MOST_BYTES, WaitingLines
 
@@ -100,7 +99,7 @@ class Standing:
         self._begin_after = begin
         self._asked_every = asked_every
         self._opened = time.time()
-        self._file = None if directory is None else StateFile(directory, proxy)
+        self._keeping = Keeping(directory, proxy, notify)
         self._budget = FoldingBudget(None if settings is None else settings.cpu)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._woken = threading.Event()
@@ -117,7 +116,6 @@ class Standing:
         self._began: str | None = None
         self._counting: Counting | None = None
         self._changed = False
-        self._kept = True
         self._saved_at = 0.0
         self._reported_at = 0.0
         self._reported = -1  # of the lines taken off the queue
@@ -128,7 +126,7 @@ class Standing:
         self._lost_now: int | None = None
         self._words_before: dict[str, Word] = {}
         self._restored: tuple[StandingWord, ...] = ()
-        self._read_words()
+        self._note_kept_words()
 
     def __repr__(self) -> str:
         return f"<Standing {self._verdict.word if self._verdict else 'not begun'} {self._budget!r}>"
@@ -199,7 +197,7 @@ class Standing:
             if before is None or not before.counts_with(settings):
                 self._opened = time.time()
             self._budget.cpu = settings.cpu
-            self._read_words()  # where they are still said of the same
+            self._note_kept_words()  # where they are still said of the same
         elif settings != before:
             self._commands.put(self._adopt)
             self._woken.set()
@@ -215,8 +213,8 @@ class Standing:
         self._woken.set()
         if thread is not None:
             thread.join(timeout)
-        if self._file is not None and (thread is None or not thread.is_alive()):
-            self._file.close()
+        if thread is None or not thread.is_alive():
+            self._keeping.close()
 
     async def _ask(self, question: Callable[[], T]) -> T:
         if self._settings is None:
@@ -267,9 +265,8 @@ class Standing:
 
         self._clock = time.monotonic(), time.process_time(), time.thread_time()
         self._saved_at = self._reported_at = time.monotonic()
-        mine = self._lock()
-        if self._settings is not None and self._file is not None and mine is not False:
-            self._restore(self._file.read())
+        if self._settings is not None and self._keeping.lock() is not False:
+            self._restore(self._keeping.read())
         if self._settings is not None and self._counting is None:
             self._anew(None, self._opened)
 
@@ -487,32 +484,10 @@ class Standing:
     def _lost(self) -> int:
         return self._facts.lost + max(0, (self._lost_now or 0) - self._lost_before)
 
-    def _lock(self) -> bool | None:
-        """Whether the state here is this program's; None where that cannot be said, as nothing can be written."""
-        if self._file is None:
-            return None
-        try:
-            mine = self._file.lock()
-        except OSError as error:
-            self._say_trouble(error.strerror or str(error))
-            return None
-        if not mine:
-            self._say_trouble("another program keeps its own there, by the same host name")
-        return mine
-
-    def _read_words(self) -> None:
-        """The words that were kept, as long as nothing else is known."""
-        raw = None if self._file is None or self._settings is None else self._file.read()
-        self._restored = ()
-        if raw is None or self._settings is None:
-            return
-        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-            if why_anew(raw["key"], self._settings.key) is None:
-                same = [name for name, id in self._settings.shadows.items() if raw["candidates"].get(name) == id]
-                self._restored = tuple(
-                    StandingWord(name, word, int(n)) for name, word, n in raw["words"] if name in same and word in WORDS
-                )
-                self._words_before = {each.shadow: each.word for each in self._restored}
+    def _note_kept_words(self) -> None:
+        """Take over the words that were kept, as long as nothing else is known."""
+        self._restored = () if self._settings is None else self._keeping.words(self._settings)
+        self._words_before = {each.shadow: each.word for each in self._restored}
 
     def _restore(self, raw: dict[str, Any] | None) -> None:
         """Go on with a state that was kept, if it is of the same systems."""
@@ -532,7 +507,7 @@ class Standing:
             closed = bool(raw["closed"])
         except (ValueError, KeyError, TypeError) as error:
             self._anew("what was kept cannot be read")
-            self._say_trouble(str(error)[:120])
+            self._keeping.say_trouble(str(error)[:120])
             return
         self._counting, self._facts = counting, facts
         self._lost_before = self._lost_now or 0
@@ -544,29 +519,13 @@ class Standing:
     def _save(self, *, closed: bool) -> None:
         counting = self._counting
         self._saved_at = time.monotonic()
-        if counting is None or self._file is None:
+        if counting is None or self._keeping.in_memory:
             self._changed = False
             return
-        if not self._lock():
-            return
-        words = [list(each) for each in self.words()]
         facts = replace(self._facts, lost=self._lost()).to_json()
-        state = counting.to_json() | {"facts": facts, "words": words, "closed": closed}
-        try:
-            self._file.write(state | {"instance": self._instance, "began": self._began, "version": __version__})
-        except OSError as error:
-            self._say_trouble(error.strerror or str(error))
-            return
-        self._changed = False
-        if not self._kept:
-            self._kept = True
-            self._notify(Notice("verdict_recovered", "the standing verdict is kept beside the log again"))
-
-    def _say_trouble(self, why: str) -> None:
-        if self._kept:
-            self._kept = False
-            line = f"the standing verdict cannot be kept beside the log, and a restart begins anew: {why}"
-            self._notify(Notice("verdict_trouble", line))
+        state = counting.to_json() | {"facts": facts, "words": [list(each) for each in self.words()], "closed": closed}
+        if self._keeping.write(state | {"instance": self._instance, "began": self._began, "version": __version__}):
+            self._changed = False
 
     def _say_defect(self, error: Exception) -> None:
         """Log an error of the program, once; the verdict is none until a report succeeds."""
