@@ -233,6 +233,20 @@ def test_ready_is_withheld_where_too_little_was_counted() -> None:
     assert withheld(Facts(records=10), "2026-01-01T00:00:00.000000Z", 1767225600.0 + 3600) is None
 
 
+def test_a_word_is_not_said_of_another_candidate_or_when_it_is_too_old() -> None:
+    recent = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    old = {"s": ShadowVerdict("pass", "", 9, "", "2020-01-01T00:00:00.000000Z")}
+    fresh = {"s": ShadowVerdict("pass", "", 9, "", recent)}
+    verdict = StandingVerdict("a", "b", shadows=fresh, of=SETTINGS)
+    assert [each.word for each in verdict.words_now(SETTINGS)] == ["pass"]
+    assert [each.word for each in verdict.words_now(SETTINGS, hangs=True)] == ["inconclusive"]
+    assert [each.word for each in StandingVerdict("a", "b", shadows=old, of=SETTINGS).words_now(SETTINGS)] == [
+        "inconclusive"
+    ]
+    assert verdict.words_now(StandingSettings(cpu=None, live="l", shadows={"s": "2"})) == ()
+    assert verdict.words_now(StandingSettings(cpu=None, live="m", shadows={"s": "1"})) == ()
+
+
 def test_without_a_shadow_or_a_request_there_is_no_data() -> None:
     assert as_json(StandingVerdict("a", "b"))["verdict"] == "no_data"
     assert shadow_verdict(None, Facts(), BEFORE, None).word == "no_data"

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from shadowproxy.serve.standing.times import seconds_of, shown
+
+if TYPE_CHECKING:  # live processes know the words, and import no rules
+    from shadowproxy.serve.standing.settings import StandingSettings
 
 Word: TypeAlias = Literal["pass", "fail", "inconclusive", "no_data"]
 
@@ -100,14 +103,25 @@ class StandingVerdict:
     facts: Facts = field(default_factory=Facts)
     level: int = 0
     began: str | None = None
+    of: "StandingSettings | None" = None
 
     @property
     def word(self) -> Word:
         words = [each.word for each in self.shadows.values()]
         return next((word for word in WORST_FIRST if word in words), "no_data")
 
-    def words(self) -> tuple[StandingWord, ...]:
-        return tuple(StandingWord(name, each.word, each.n) for name, each in self.shadows.items())
+    def words_now(self, settings: "StandingSettings", *, hangs: bool = False) -> tuple[StandingWord, ...]:
+        """The words on those shadows that are still the same; READY is taken back where it is too old by now."""
+        of = self.of
+        if of is None or of.key != settings.key:
+            return ()
+        return tuple(
+            StandingWord(name, each.word, each.n)
+            if each.word != "pass" or not (hangs or withheld(self.facts, each.last))
+            else StandingWord(name, "inconclusive", each.n)
+            for name, each in self.shadows.items()
+            if of.shadows.get(name) == settings.shadows.get(name)
+        )
 
 
 def word_of(result: str) -> Word:

@@ -139,9 +139,10 @@ class Standing:
         if settings is None:
             return ()
         verdict = self._verdict
-        known = {each.shadow: each for each in (self._restored if verdict is None else verdict.words())}
-        if verdict is not None and self._hangs():
-            known = {name: each._replace(word="inconclusive") for name, each in known.items() if each.word == "pass"}
+        if verdict is None:
+            known = {each.shadow: each for each in self._restored}
+        else:
+            known = {each.shadow: each for each in verdict.words_now(settings, hangs=self._hangs())}
         return tuple(known.get(name, StandingWord(name, "no_data", 0)) for name in settings.shadows)
 
     def note_lost(self, lost: int) -> None:
@@ -278,6 +279,8 @@ class Standing:
             due.append(self._saved_at + SAVE_EVERY)
         if self._counting is not None and self._reported != self._waiting.done:
             due.append(self._report_due())
+        if (turns := self._turns_every()) is not None:
+            due.append(self._reported_at + turns)
         wait = None if not due else max(0.0, min(due) - time.monotonic())
         if not self._waiting and self._commands.empty():
             self._woken.wait(wait)
@@ -295,15 +298,20 @@ class Standing:
                 break
             self._fold_waiting()
             command()
-        counting = self._counting
-        if counting is None or self._settings is None:
+        if self._counting is None or self._settings is None:
             return
-        counting.turn(time.time())
-        now = time.monotonic()
-        if self._reported != self._waiting.done and (ends or now >= self._report_due()):
+        now, turns = time.monotonic(), self._turns_every()
+        changed = self._reported != self._waiting.done and (ends or now >= self._report_due())
+        if changed or (turns is not None and now - self._reported_at >= turns):
             self._report()
         if self._changed and (ends or now - self._saved_at >= SAVE_EVERY):
             self._save(closed=ends)
+
+    def _turns_every(self) -> float | None:
+        """Seconds after which records may leave the window, also where none come."""
+        counting = self._counting
+        window = None if counting is None else counting.settings.window
+        return None if window is None else max(REPORT_MOST, window / 12)
 
     def _report_due(self) -> float:
         pause = min(REPORT_MOST, max(REPORT_EVERY, self._report_took * self._budget.pause))
@@ -348,9 +356,10 @@ class Standing:
         """Make a report and publish what it says."""
         from shadowproxy.compare.report.gates import gates_in
 
-        counting, settings = self._counting, self._settings
+        counting = self._counting
         assert counting is not None  # whoever calls has looked
-        assert settings is not None
+        settings = counting.settings  # not those that are to be adopted: the counts are not theirs
+        counting.turn(time.time())
         self._reported_at, begun = time.monotonic(), time.thread_time()
         facts = replace(self._facts, shed=self._facts.shed + counting.unreadable, lost=self._lost())
         with _often_switched():
@@ -369,6 +378,7 @@ class Standing:
             facts=facts,
             level=self._budget.level,
             began=self._began,
+            of=settings,
         )
         self._verdict = verdict
         self._reported = self._waiting.done
@@ -403,9 +413,9 @@ class Standing:
         """The summary with what else a fleet's verdict needs."""
         from shadowproxy.compare.fold.summary import resealed
 
-        counting, settings = self._counting, self._settings
+        counting = self._counting
         assert counting is not None
-        assert settings is not None
+        settings = counting.settings
         verdict = self._fresh_verdict()
         about = {
             "instance": self._instance,
