@@ -129,6 +129,17 @@ def test_the_first_thousands_are_folded_whole() -> None:
     assert budget.level == 0
 
 
+def test_what_was_taken_beyond_the_share_is_paid_back_at_one_level_more() -> None:
+    budget = FoldingBudget(0.04)
+    levels = []
+    for second in range(120):
+        part = 1000 / (1 << budget.level)
+        took = part * 0.00017 + (2.0 if second == 60 else 0.0)  # as a few very large records take
+        budget.note(seconds=1.0, records=1000, folded=round(part), took=part * 0.00017, all_took=took, others=0.3)
+        levels.append(budget.level)
+    assert max(levels[61:]) <= levels[59] + 2  # one for what is paid back, one for what was saved and is spent
+
+
 def test_without_a_bound_everything_is_folded() -> None:
     assert steady(None, 100_000, 0.01, 0.1)[2] == 0
 

@@ -7,13 +7,15 @@ Its rules:
 2. Folding may take `cpu` of the CPU time that the process takes for all else, and half a millisecond a second besides:
    so where there are few requests all of them are folded.
 3. What is not used is saved, up to a fifth of a second of CPU time, and spent over the next minute: so the first
-   hundreds of records are folded whole, and a burst does not raise the level at once.
+   hundreds of records are folded whole, and a burst does not raise the level at once. What was taken beyond the share
+   is paid back one level above the one that the rate asks for, no higher: one very heavy record makes every interval
+   as wide as if all were as heavy.
 """
 
 from typing import Final
 
-MOST_LEVEL: Final = 16
-"""One record in 65,536."""
+MOST_LEVEL: Final = 10
+"""One record in 1,024."""
 
 ALWAYS: Final = 0.0005
 """Seconds of CPU time a second that folding may take in any case: a program without requests takes 0.012."""
@@ -44,6 +46,7 @@ class FoldingBudget:
         self._rate = 0.0  # records a second
         self._others = 0.0  # CPU seconds a second that all else takes
         self._cost = _COST
+        self._base = 0  # the level without what is to be paid back
 
     def __repr__(self) -> str:
         return f"<FoldingBudget 1/{1 << self.level} at {self._rate:.0f}/s, {self._cost * 1e6:.0f} us each>"
@@ -79,11 +82,12 @@ class FoldingBudget:
     def _level(self) -> int:
         if self.cpu is None:
             return 0
-        allowed = self._allowed() * (1 - FOR_REPORTS) + self._saved / _SPENT_IN
+        allowed = self._allowed() * (1 - FOR_REPORTS) + max(0.0, self._saved) / _SPENT_IN
         wanted = self._rate * self._cost
         level = 0
-        while level < MOST_LEVEL and (allowed <= 0 or wanted > allowed * (1 << level)):
+        while level < MOST_LEVEL and wanted > allowed * (1 << level):
             level += 1
-        if level < self.level and wanted > _LOWER * allowed * (1 << level):
+        if level < self._base and wanted > _LOWER * allowed * (1 << level):
             level += 1  # not back and forth at a border
-        return level
+        self._base = level
+        return min(MOST_LEVEL, level + (self._saved < 0 and level > 0))
