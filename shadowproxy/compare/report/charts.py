@@ -115,14 +115,14 @@ def strip(title: str, runs: Sequence[tuple[str, str, int]], ends: tuple[str, str
 
 
 def _names(xs: Sequence[float], labels: Sequence[str], height: int) -> list[str]:
-    """About five of the labels, each once in a row."""
+    """About five of the labels, each once in a row. One at the right edge ends there: there is no room beside it."""
     every = max(1, -(-len(labels) // 5))
     parts = []
     last = ""
     for at in range(0, len(labels), every):
         if labels[at] != last:
             last = labels[at]
-            parts.append(_text(xs[at], height - 12, last))
+            parts.append(_text(xs[at], height - 12, last, "end" if at and xs[at] >= WIDTH - _RIGHT - 1 else "middle"))
     return parts
 
 

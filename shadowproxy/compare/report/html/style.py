@@ -25,6 +25,7 @@ p{margin:.4rem 0}.soft,figcaption,.why{color:var(--soft);font-size:.9rem}
 th,td{padding:.25rem .8rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{font-weight:600}td.n,th.n{text-align:right}td.n{white-space:nowrap}tbody th{font-weight:400;min-width:6rem}
 table.wordy td:last-child{min-width:16rem}
+table.wordy code{overflow-wrap:break-word}
 table.wide{width:100%}table.wide tbody th{min-width:10rem}table.wide td:nth-child(3){min-width:14rem}
 caption{text-align:left;color:var(--soft);font-size:.9rem}
 code,pre{overflow-wrap:anywhere;font:.88rem/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
