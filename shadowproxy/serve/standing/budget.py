@@ -7,9 +7,9 @@ Its rules:
 2. Folding may take `cpu` of the CPU time that the process takes for all else, and half a millisecond a second besides:
    so where there are few requests all of them are folded.
 3. What is not used is saved, up to a fifth of a second of CPU time, and spent over the next minute: so the first
-   hundreds of records are folded whole, and a burst does not raise the level at once. What was taken beyond the share
-   is paid back one level above the one that the rate asks for, no higher: one very heavy record makes every interval
-   as wide as if all were as heavy.
+   hundreds of records are folded whole, and a burst does not raise the level at once. What was taken far beyond the
+   share is paid back one level above the one that the rate asks for, no higher: one very heavy record makes every
+   interval as wide as if all were as heavy.
 """
 
 from typing import Final
@@ -26,6 +26,7 @@ SAVED: Final = 0.2
 FOR_REPORTS: Final = 0.2
 """The part of it all that goes into reports on what was folded."""
 
+_OVERDRAWN: Final = -SAVED / 2  # less is paid back by the next records, which are seldom of that level's whole cost
 _SPENT_IN: Final = 60.0  # seconds in which savings are spent
 _SMOOTHED: Final = 5.0  # seconds over which rates are averaged
 _COST: Final = 0.00015  # of folding one record, until it is known
@@ -90,4 +91,4 @@ class FoldingBudget:
         if level < self._base and wanted > _LOWER * allowed * (1 << level):
             level += 1  # not back and forth at a border
         self._base = level
-        return min(MOST_LEVEL, level + (self._saved < 0 and level > 0))
+        return min(MOST_LEVEL, level + (self._saved < _OVERDRAWN and level > 0))

@@ -99,6 +99,8 @@ class Standing:
         self._begin_after = begin
         self._asked_every = asked_every
         self._opened = time.time()
+        # Of the process from its start on: what waits for the thread's beginning came in all this time.
+        self._clock = time.monotonic(), time.process_time(), 0.0
         self._keeping = Keeping(directory, proxy, notify)
         self._budget = FoldingBudget(None if settings is None else settings.cpu)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -264,7 +266,7 @@ class Standing:
         """Import what counts, and go on with what was kept."""
         from shadowproxy.serve.standing import counting as _  # noqa: F401 - a fifth of a second, once
 
-        self._clock = time.monotonic(), time.process_time(), time.thread_time()
+        self._clock = (*self._clock[:2], time.thread_time())
         self._saved_at = self._reported_at = time.monotonic()
         if self._settings is not None and self._keeping.lock() is not False:
             self._restore(self._keeping.read())
