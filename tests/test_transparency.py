@@ -1,14 +1,51 @@
-"""Every test that docs/reference/transparency.md names exists."""
+"""What docs/reference/transparency.md says has tests that exist, and every proof a sentence or a row on the page."""
 
 import re
 from pathlib import Path
 
-TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "reference" / "transparency.md"
+import pytest
+from page_blocks import PAGES, ROOT
+from proofs import missing, proofs, said
+
+PAGE = ROOT / "docs/reference/transparency.md"
+PROOFS = proofs("transparency.toml")
 
 
-def test_every_test_that_the_page_names_is_there() -> None:
-    named = set(re.findall(r"`(test_\w+)`", PAGE.read_text()))
-    defined = {name for file in TESTS.glob("test_*.py") for name in re.findall(r"def (test_\w+)\(", file.read_text())}
-    assert len(named) > 40
-    assert named <= defined
+def test_the_tests_of_the_page_are_there() -> None:
+    assert sum(len(proof.tests) for proof in PROOFS) > 40
+    assert {proof.says or proof.section: gone for proof in PROOFS if (gone := missing(proof))} == {}
+
+
+def test_what_is_tested_is_said_on_the_page() -> None:
+    headings = set(re.findall(r"^#+ (.*)$", PAGE.read_text(), re.MULTILINE))
+    assert {(proof.section, proof.says) for proof in PROOFS if proof.says is not None} - said(PAGE) == set()
+    assert {proof.section for proof in PROOFS} <= headings
+
+
+def test_each_line_about_what_passes_and_what_changes_is_tested() -> None:
+    proven = {(proof.section, proof.says) for proof in PROOFS}
+    for heading in ("A request on its way to live", "A response on its way back"):
+        lines = {(section, says) for section, says in said(PAGE) if section == heading}
+        assert len(lines) > 10
+        assert lines - proven == set()
+    unanswered = {each for each in said(PAGE) if each[0] == "When live gives no response" and each[1][:3].isdigit()}
+    assert len(unanswered) == 5
+    assert unanswered - proven == set()
+
+
+def test_the_tests_of_the_page_on_other_programs_are_there() -> None:
+    page = (ROOT / "docs/reference/parties.md").read_text()
+    found = proofs("parties.toml")
+    assert len(found) >= 7
+    assert {proof.section: gone for proof in found if (gone := missing(proof))} == {}
+    assert {proof.section for proof in found} <= set(re.findall(r"^## (.*)$", page, re.MULTILINE))
+
+
+NAMES = re.compile(r"`test_\w+|tests/test_|\w\.py::|`chaos\w*\.py")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_for_readers_names_a_test(page: Path) -> None:
+    if page.name != "CONTRIBUTING.md":
+        text = re.sub(r"<!--.*?-->|^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        assert NAMES.findall(text) == []
