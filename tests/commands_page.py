@@ -52,7 +52,7 @@ def _prose(text: str) -> str:
         if "\b" in paragraph:
             paragraphs.append("```\n" + textwrap.dedent(paragraph.replace("\b", "")).strip() + "\n```")
         else:
-            paragraphs.append(_escaped(" ".join(paragraph.split())))
+            paragraphs.append(_escaped(" ".join(paragraph.split())).replace("# ", "\\# "))
     return "\n\n".join(paragraphs)
 
 

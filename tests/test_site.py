@@ -24,7 +24,7 @@ WIDTHS = (360, 768, 1280)
 def test_each_page_is_gathered_and_has_its_place_in_the_navigation(tmp_path: Path) -> None:
     gather.gather(tmp_path)
     index = (tmp_path / "index.md").read_text()
-    (*listed,) = re.findall(r"^[A-Z].* <(\S+)>$", index, re.MULTILINE)
+    (*listed,) = re.findall(r"^\w.* <(\S+)>$", index, re.MULTILINE)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.md")}
     assert {f"{each}.md" for each in listed} | {"index.md"} == written == set(gather.pages().values())
     assert "<!--" not in "".join(
@@ -52,6 +52,11 @@ def test_a_page_that_the_first_page_does_not_name_is_an_error() -> None:
             "[a](#streams), [b](https://example.com/x)",
         ),
         ("deploy/README.md", "[the files](logshipping) and", "the files and"),
+        (
+            "README.md",
+            "[one\ntwo](LICENSE)\n\n```\n[a](b)\n```\n",
+            "[one\ntwo](../files/LICENSE)\n\n```\n[a](b)\n```\n",
+        ),
         ("README.md", "[LICENSE](LICENSE)", "[LICENSE](../files/LICENSE)"),
         ("README.md", "`[not](a-link)`\n```sh\n[a](nowhere)\n```", None),
         ("README.md", "[a](nowhere.md)", None),

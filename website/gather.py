@@ -26,7 +26,6 @@ ELSEWHERE = {
 """Pages that are not below docs/, and where the site has them."""
 
 _FENCE = re.compile(r" *(`{3,}|~{3,})")
-_HEADING = re.compile(r"## (.*)")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _COMMENT = re.compile(r" *<!--.*-->")
 
@@ -51,14 +50,15 @@ def navigation(index: str) -> list[tuple[str, list[tuple[str, str]]]]:
     places = pages()
     sections: list[tuple[str, list[tuple[str, str]]]] = []
     seen = {INDEX}
-    for line in index.split("\n"):
-        if heading := _HEADING.fullmatch(line):
-            sections.append((heading[1], []))
-        for _, words, target in _LINK.findall(line):
+    _, *parts = re.split(r"^## (.*)$", index, flags=re.MULTILINE)
+    for heading, text in zip(parts[::2], parts[1::2], strict=True):
+        sections.append((heading, []))
+        for _, words, target in _LINK.findall(text):
             page = os.path.normpath(f"docs/{target.partition('#')[0]}")
-            if page in places and page not in seen and sections:
+            if page in places and page not in seen:
                 seen.add(page)
-                sections[-1][1].append((words[0].upper() + words[1:], places[page]))
+                title = words if words[1:2].isupper() else words[0].upper() + words[1:]
+                sections[-1][1].append((" ".join(title.split()), places[page]))
     if missing := sorted(places.keys() - seen):
         raise GatherError(f"{INDEX} has no link to {', '.join(missing)}")
     return [(heading, found) for heading, found in sections if found]
@@ -86,18 +86,27 @@ def moved(text: str, page: str, files: set[str]) -> str:
         files.add(there)
         return f"{image}[{label}]({os.path.relpath(place_of_file(there), here or '.')})"
 
-    lines, fence = [], ""
+    made: list[str] = []
+    for is_code, lines in _parts(text):
+        whole = "\n".join(lines if is_code else (line for line in lines if not _COMMENT.fullmatch(line)))
+        made.append(whole if is_code else _LINK.sub(link, whole))  # a link may go on in the next line
+    return "\n".join(made)
+
+
+def _parts(text: str) -> list[tuple[bool, list[str]]]:
+    """The lines of a page, code blocks with their fences apart from the rest."""
+    parts: list[tuple[bool, list[str]]] = [(False, [])]
+    fence = ""
     for line in text.split("\n"):
-        if fence:
-            fence = "" if line.strip() == fence else fence
-        elif opened := _FENCE.match(line):
+        opened = None if fence else _FENCE.match(line)
+        if opened:
             fence = opened[1]
-        elif _COMMENT.fullmatch(line):
-            continue
-        else:
-            line = _LINK.sub(link, line)
-        lines.append(line)
-    return "\n".join(lines)
+            parts.append((True, []))
+        parts[-1][1].append(line)
+        if fence and not opened and line.strip() == fence:
+            fence = ""
+            parts.append((False, []))
+    return [(is_code, lines) for is_code, lines in parts if lines]
 
 
 def place_of_file(path: str) -> str:
