@@ -211,6 +211,18 @@ def test_every_block_of_every_page_says_how_it_is_tested() -> None:
     assert {str(block): said for block in every if (said := page_blocks.fault(block))} == {}
 
 
+def test_no_page_for_readers_names_a_test() -> None:
+    """Which test proves what is in guarantees.toml, transparency.toml and parties.toml."""
+    named = {}
+    for page in page_blocks.PAGES:
+        text = re.sub(r"<!--.*?-->|^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        if page.name != "CONTRIBUTING.md" and (
+            found := re.findall(r"`test_\w+|tests/test_\w+|\w\.py::|`chaos\w*\.py", text)
+        ):
+            named[str(page.relative_to(ROOT))] = found
+    assert named == {}
+
+
 def circles(imported: dict[str, set[str]]) -> list[list[str]]:
     """The groups of modules that import one another, directly or by way of others."""
     reached: dict[str, set[str]] = {}
