@@ -76,7 +76,7 @@ def test_a_link_leads_to_the_same_page_of_the_site(page: str, link: str, there: 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("built")
-    done = subprocess.run(["make", "site", f"SITE_TO={to}"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["make", "site", f"SITE_TO={to}"], cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     return to / "site"
 
