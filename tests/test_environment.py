@@ -390,7 +390,7 @@ def all_options() -> dict[str, click.Option]:
 
 
 def test_the_configuration_knows_all_commands() -> None:
-    assert set(cli.commands.commands) <= COMMANDS
+    assert set(cli.commands.commands) == COMMANDS
 
 
 def test_every_variable_with_a_name_of_its_own_is_known() -> None:

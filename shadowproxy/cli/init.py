@@ -105,8 +105,8 @@ def _given(option: str, text: str, read: Callable[[str], Answer]) -> Answer:
 def _ask(question: str, default: str, read: Callable[[str], Answer]) -> Answer:
     """The answer to a question on the terminal, which is asked again after one that cannot be used."""
     while True:
-        click.echo(f"{question} [{default}]: ", nl=False, err=True)
         try:
+            click.echo(f"{question} [{default}]: ", nl=False, err=True)
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             line = ""
