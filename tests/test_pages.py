@@ -222,3 +222,14 @@ def test_the_figures_about_an_ab_test_are_what_comes_out() -> None:
     assert (round(needed, -3), round(paired, -2)) == (18000, 2800)
     for words in ("199 flights", "73 of them", "126", "half a point", "two of three", "about 18,000", "about 2,800"):
         assert words in page
+
+
+def test_the_page_of_exit_statuses_has_every_command_that_says_a_status() -> None:
+    page = (ROOT / "docs/reference/exit-statuses.md").read_text()
+    says = {
+        name
+        for name, command in cli.commands.commands.items()
+        if "xit status" in " ".join((command.help or "").split())
+    }
+    assert len(says) > 8
+    assert says - {row.split()[0] for row in re.findall(r"^\| `([\w -]+)` \|", page, re.MULTILINE)} == set()
