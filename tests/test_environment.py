@@ -255,6 +255,17 @@ def test_a_variable_that_may_mean_two_shadows_is_an_error(tmp_path: Path) -> Non
     assert error(tmp_path, text, {"SHADOWPROXY_SHADOWS__A_B__LANE": "3"}) == (
         "SHADOWPROXY_SHADOWS__A_B__LANE: may mean the shadow a-b or A_b: set this key in the file"
     )
+    section = {
+        "SHADOWPROXY_SHADOWS": "{a-b: {url: http://b}, A_b: {url: http://c}}",
+        "SHADOWPROXY_SHADOWS__A_B__LANE": "3",
+    }
+    assert "may mean the shadow a-b or A_b" in error(tmp_path, LEAST, section)
+
+
+def test_a_shadow_of_an_option_is_known_beside_a_section_of_a_variable(tmp_path: Path) -> None:
+    environment = {"SHADOWPROXY_SHADOWS": "{b: {url: http://b}}", "SHADOWPROXY_SHADOWS__GPT_4O__LANE": "3"}
+    made = read(tmp_path, LEAST, environment, ("--shadow", "GPT-4o=http://g")).config
+    assert {name: shadow.lane for name, shadow in made.shadows.items() if name != "b"} == {"GPT-4o": 3}
 
 
 def test_a_shadows_value_that_does_not_fit_makes_only_this_one_unusable(tmp_path: Path) -> None:
@@ -554,6 +565,11 @@ def test_every_variable_that_the_page_names_is_one() -> None:
 
 def test_serve_without_anything_says_what_it_needs() -> None:
     assert "give -c FILE, or --live URL" in fault("serve")
+
+
+def test_serve_without_anything_names_a_variable_that_was_nearly_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHADOWPROXY_LIVE_URL", "http://live")
+    assert "; SHADOWPROXY_LIVE_URL sets nothing (did you mean SHADOWPROXY_LIVE__URL?)" in fault("serve")
 
 
 async def test_what_is_read_again_has_the_options_and_the_environment_over_the_file(

@@ -103,6 +103,18 @@ def test_from_options_it_writes_the_file_and_its_schema(here: Path, capsys: pyte
     assert "shadowproxy report logs" in told
 
 
+def test_the_commands_to_go_on_with_are_quoted_for_a_shell(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("init", *GIVEN, "--log", "my logs", "-o", "my file.yaml") == 0
+    lines = (here / "my file.yaml").read_text().splitlines()
+    assert lines[0] == "# yaml-language-server: $schema=my%20file.schema.json"  # such a line ends at a blank
+    assert lines[1].startswith("# What `shadowproxy serve -c 'my file.yaml'` does.")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  shadowproxy check -c 'my file.yaml'",
+        "  shadowproxy serve -c 'my file.yaml'",
+        "  shadowproxy report 'my logs'",
+    ]
+
+
 def test_the_page_s_command_writes_a_file(here: Path) -> None:
     page = (Path(__file__).parent.parent / "docs/reference/configuration.md").read_text()
     (line,) = re.findall(r"^shadowproxy (init .*)$", page, re.MULTILINE)
@@ -113,7 +125,10 @@ def test_the_page_s_command_writes_a_file(here: Path) -> None:
 
 def test_to_standard_output_it_writes_nothing_else(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("init", *GIVEN, "-o", "-") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["live"] == {"url": "http://a:1"}
+    written = capsys.readouterr().out
+    assert yaml.safe_load(written)["live"] == {"url": "http://a:1"}
+    assert "$schema=config.schema.json\n" in written  # no file is called "-"
+    assert "`shadowproxy serve -c config.yaml`" in written
     assert list(here.iterdir()) == []
 
 

@@ -1,10 +1,12 @@
 """The command that writes a first configuration file, after three questions or from options."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import click
 
@@ -45,8 +47,10 @@ def init(live: str | None, shadows: tuple[str, ...], log: str | None, output: Pa
     """
     from shadowproxy.config.starter import log_of, shadow_of, starter, url_of
 
-    schema = output.with_suffix(".schema.json")
-    if str(output) != "-" and not force:
+    printed = str(output) == "-"
+    file = Path("config.yaml") if printed else output
+    schema = file.with_suffix(".schema.json")
+    if not printed and not force:
         _refuse(output, schema)
     asks = sys.stdin is not None and sys.stdin.isatty()
     if not asks and (live is None or not shadows):
@@ -69,15 +73,16 @@ def init(live: str | None, shadows: tuple[str, ...], log: str | None, output: Pa
         made_log = _given("--log", log, log_of)
     else:
         made_log = _ask('The log: a directory, or "-" for standard output', _LOG, log_of) if asks else _LOG
-    text = starter(made_live, made_shadows, made_log, file=output.name, schema=schema.name)
-    if str(output) == "-":
+    text = starter(made_live, made_shadows, made_log, file=shlex.quote(file.name), schema=quote(schema.name))
+    if printed:
         click.echo(text, nl=False)
         return
     _write(output, text, replace=force)
     _write(schema, _schema(), replace=True)
     click.echo(f"Written: {output}, and {schema} for editors. Next:")
-    for words in (f"check -c {output}", f"serve -c {output}", *([] if made_log == "-" else [f"report {made_log}"])):
-        click.echo(f"  shadowproxy {words}")
+    for words in (["check", "-c", str(output)], ["serve", "-c", str(output)], ["report", made_log]):
+        if words != ["report", "-"]:
+            click.echo(f"  {shlex.join(['shadowproxy', *words])}")
 
 
 def _refuse(output: Path, schema: Path) -> None:

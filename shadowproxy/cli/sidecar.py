@@ -79,10 +79,11 @@ def _options(flags: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _configured(file: Path | None, options: "Options") -> "Loaded":
     """The configuration that the options of `_what_to_run` give, over the environment, over the file."""
-    from shadowproxy.config import ConfigError, read, sets_live
+    from shadowproxy.config import ConfigError, read, sets_live, strays
 
     if file is None and not sets_live(options, os.environ):
-        raise click.UsageError("give -c FILE, or --live URL and --shadow NAME=URL", click.get_current_context())
+        needed = "give -c FILE, or --live URL and --shadow NAME=URL"
+        raise click.UsageError("; ".join((needed, *strays(os.environ))), click.get_current_context())
     try:
         return read(file, options=options)
     except ConfigError as error:

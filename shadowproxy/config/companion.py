@@ -70,10 +70,12 @@ def companion_of(content: bytes, described: Path | str, environment: Mapping[str
         raise ConfigError(f"{described}: must be a mapping of keys")
     layers = Layers({}) if name is None else layers_of(name, environment)
     settings = list(_settings(keys))
-    sections = [each.get("shadows") for each in (layers.values, keys)]
-    named = [str(shadow) for section in sections if isinstance(section, dict) for shadow in section]
+    of_file, of_code = (
+        [str(name) for name in section] if isinstance(section, dict) else []
+        for section in (layers.values.get("shadows"), keys.get("shadows"))
+    )
     # What is for a sidecar alone may be in the environment of both.
-    layers.put(each for each in settings_in(environment, named) if each.location[0] not in NOT_HERE)
+    layers.put(each for each in settings_in(environment, of_file, of_code) if each.location[0] not in NOT_HERE)
     for key, why in NOT_HERE.items():
         if key in layers.values or key in keys:
             raise ConfigError(layers.located((key,), why)[1])

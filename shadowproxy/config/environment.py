@@ -71,16 +71,14 @@ def stand_in(name: str) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
 
 
-def settings_in(environment: Mapping[str, str], shadows: Collection[str]) -> list[Setting]:
-    """What the environment sets, sections before what is in them. `shadows` are the names that are known already.
+def settings_in(environment: Mapping[str, str], shadows: Iterable[str], lasting: Collection[str] = ()) -> list[Setting]:
+    """What the environment sets, sections before what is in them.
 
-    Raises ConfigError.
+    `shadows` are the names that the file has, and `lasting` those that come over the environment. Raises ConfigError.
     """
     found: list[Setting] = []
     problems: list[str] = []
-    known: dict[str, list[str]] = {}
-    for name in shadows:
-        known.setdefault(stand_in(name), []).append(name)
+    known = _by_stand_in((*shadows, *lasting))
     names = sorted(name for name, text in environment.items() if name.startswith(PREFIX) and text.strip())
     for name in sorted(names, key=lambda each: each.count("__")):
         try:
@@ -92,10 +90,18 @@ def settings_in(environment: Mapping[str, str], shadows: Collection[str]) -> lis
             continue
         found.append(setting)
         if setting.location == ("shadows",) and isinstance(setting.value, dict):  # it replaces those of the file
-            known = {stand_in(str(each)): [str(each)] for each in setting.value}
+            known = _by_stand_in((*map(str, setting.value), *lasting))
     if problems:
         raise ConfigError("\n".join(problems))
     return found
+
+
+def _by_stand_in(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of shadows, by what stands for each; more than one where they differ in capitals or marks alone."""
+    known: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        known.setdefault(stand_in(name), []).append(name)
+    return known
 
 
 def sets_live(options: Options, environment: Mapping[str, str]) -> bool:

@@ -58,7 +58,7 @@ def read(path: Path | str | None, *, options: Options = (), environment: Mapping
     chosen = settings_by(options)
     named = [str(each.location[1]) for each in chosen if each.location[0] == "shadows"]
     sections = layers.values.get("shadows")
-    layers.put(settings_in(environment, (*(sections if isinstance(sections, dict) else ()), *named)))
+    layers.put(settings_in(environment, map(str, sections) if isinstance(sections, dict) else (), named))
     layers.put(chosen)
     given = dotted(layers.values)
     by = {".".join(map(str, location)): each for location, each in layers.by.items()}

@@ -32,7 +32,7 @@ def log_of(text: str) -> str:
 
 
 def starter(live: str, shadows: Mapping[str, str], log: str, *, file: str, schema: str) -> str:
-    """The text of the file. `file` is its name, `schema` that of its schema beside it."""
+    """The text of the file. `file` is its name for a shell, `schema` that of its schema beside it for a URL."""
     sections = "".join(_SHADOW.format(name=_key(name), url=_text(url)) for name, url in shadows.items())
     return _FILE.format(live=_text(live), shadows=sections, log=_text(log), file=file, schema=schema)
 
