@@ -691,43 +691,61 @@ def sidecar(raw: bytes, token: str) -> Iterator[str]:
         server.server_close()
 
 
+def told(directory: Path, count: int, first: int = 0, **about: Any) -> bytes:
+    """What a sidecar says that has counted so many records."""
+    file = directory / f"{first}.jsonl"
+    file.write_bytes(records(count, first))
+    said = {
+        "instance": f"sidecar {first}",
+        "key": {"rules": Rules().digest, "fields": []},
+        "gates": {},
+        "since": {"challenger": "2026-09-01T00:00:00Z"},
+        "shadows": {"challenger": "http://10.0.0.8"},
+        "counted": {"records": count, "folded": count, "shed": 0, "lost": 0, "gaps": 0},
+        "last": {"challenger": datetime.now(UTC).isoformat()},
+    }
+    return resealed(summarise_files([file], Rules()), {"standing": said | about})
+
+
 def test_sidecars_counts_are_added_and_one_that_is_gone_keeps_its_last(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shadowproxy.compare.fold.summary import save
-
-    halves = []
-    for number in range(2):
-        file = tmp_path / f"{number}.jsonl"
-        file.write_bytes(records(900, 900 * number))
-        halves.append(save(summarise_files([file], Rules())))
     history = tmp_path / "h.jsonl"
-    with sidecar(halves[0], "t0ken") as one, sidecar(halves[1], "t0ken") as other:
-        assert "wants the admin token" in run("watch", one, "--history", history, "--once")[2]
-        monkeypatch.setenv("SHADOWPROXY_ADMIN_TOKEN", "t0ken")
+    with sidecar(told(tmp_path, 900), "t0ken") as one:
+        with sidecar(told(tmp_path, 900, 900), "t0ken") as other:
+            assert "wants the admin token" in run("watch", one, "--history", history, "--once")[2]
+            monkeypatch.setenv("SHADOWPROXY_ADMIN_TOKEN", "t0ken")
+            status, _, err = run("watch", one, other, "--history", history, "--once")
+            assert status == 0, err
         status, _, err = run("watch", one, other, "--history", history, "--once")
-        assert status == 0, err
-    status, _, err = run("watch", one, other, "--history", history, "--once")
-    assert status == 0
-    assert "cannot be asked" in err
-    assert read_history(history).looks[-1]["records"] == 1800
+        assert status == 3
+        assert "cannot be asked" in err
+        assert "1 of 2 sidecars did not answer" in err
+        assert read_history(history).looks[-1]["records"] == 1800
+        status, _, err = run("watch", one, other, "--history", tmp_path / "new.jsonl", "--once")
+        assert status == 3, "what it has counted was never known"
 
 
-def test_sidecars_that_could_not_count_enough_withhold_ready(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"instance": "sidecar 0"}, "are the same sidecar, and would count twice; it is not counted"),
+        ({"key": {"rules": "others", "fields": []}}, "compares by other rules"),
+        ({"shadows": {"challenger": "http://10.0.0.9"}}, "different candidates by this name"),
+        ({"counted": {"records": 900, "folded": 0, "shed": 900, "lost": 0, "gaps": 0}}, "were not counted"),
+        ({"counted": None}, "another version"),
+    ],
+)
+def test_sidecars_that_cannot_be_added_up_withhold_ready(
+    about: Any, said: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.jsonl").write_bytes(records(1800))
-    counted = summarise_files([tmp_path / "a.jsonl"], Rules())
-    last = datetime.now(UTC).isoformat()
     monkeypatch.setenv("SHADOWPROXY_ADMIN_TOKEN", "t0ken")
-    for shed, status in ((0, 0), (900, 3)):
-        facts = {"records": 1800, "folded": 1800 - shed, "shed": shed, "lost": 0, "gaps": 0}
-        raw = resealed(counted, {"standing": {"counted": facts, "last": {"challenger": last}}})
-        with sidecar(raw, "t0ken") as url:
-            ended, _, err = run("watch", url, "--history", tmp_path / f"{shed}.jsonl", "--once")
-        assert ended == status, err
-    assert "900 of 1,800 records were not counted" in err
-    assert read_history(tmp_path / "900.jsonl").looks[-1]["verdict"] == "inconclusive"
+    first, second = told(tmp_path, 1800), told(tmp_path, 900, 1800, **about)
+    with sidecar(first, "t0ken") as one, sidecar(second, "t0ken") as other:
+        status, _, err = run("watch", one, other, "--history", tmp_path / "h.jsonl", "--once")
+    assert status == 3, err
+    assert said in err
+    assert read_history(tmp_path / "h.jsonl").looks[-1]["verdict"] == "inconclusive"
 
 
 def test_a_history_is_read_up_to_its_most_looks() -> None:

@@ -40,11 +40,11 @@ from shadowproxy.compare.report.words import about_time
 from shadowproxy.watch.follow import New, new_in
 from shadowproxy.watch.labelled import ALL, Windows, due_in, how_they_differ, take, window_name
 from shadowproxy.watch.labels import Files, Query
-from shadowproxy.watch.sidecars import SidecarError, about_of, summary_of, withheld_from
+from shadowproxy.watch.sidecars import did_not_answer
 from shadowproxy.watch.state import State, StateError
+from shadowproxy.watch.together import AT_ONCE, CHECK, Sidecar, asked, conflict, withheld_by
 
 _LOG: Final = "log"
-_AT_ONCE: Final = 16  # sidecars that are asked
 _BEFORE_THE_FIRST: Final[Word] = "no_data"
 """The word of a shadow that was not looked at yet."""
 
@@ -91,6 +91,7 @@ class Looking:
         self._plan = plan
         self._state = state
         self._now = now
+        self._unknown: list[str] = []  # why the sidecars' counts are not all that there is to know
         before, mine = state.get("identity"), orjson.loads(orjson.dumps(plan.identity))
         if before is None:
             state.put("identity", mine)
@@ -163,34 +164,45 @@ class Looking:
         return found
 
     def _sidecars(self, faults: list[str]) -> Iterator[Summary]:
-        """What each sidecar has counted; if it cannot be asked, what it had counted at the last look."""
+        """What each sidecar has counted; if it cannot be asked, what it had counted at the last look.
+
+        Of two that cannot be added up the later one is left out. Whatever is not known of one withholds READY.
+        """
         plan = self._plan
+        self._unknown.clear()
         if not plan.sidecars:
             return
-        with ThreadPoolExecutor(min(_AT_ONCE, len(plan.sidecars))) as pool:
-            answers = list(pool.map(lambda url: _asked(url, plan.token), plan.sidecars))
-        for url, answer in zip(plan.sidecars, answers, strict=True):
-            name = f"of {hashed_hex(url)}"
-            if not isinstance(answer, SidecarError):
-                self._state.put(f"about {name}", about_of(answer))
-            if isinstance(answer, SidecarError):
-                faults.append(f"{answer}; its last known counts are used")
-                saved = self._state.summary(name)
-            else:
-                saved = load(answer)
+        with ThreadPoolExecutor(min(AT_ONCE, len(plan.sidecars))) as pool:
+            answers = list(pool.map(lambda url: asked(url, plan.token), plan.sidecars))
+        added: list[Sidecar] = []
+        for answer in answers:
+            name = f"of {hashed_hex(answer.url)}"
+            if answer.error is None:
+                if (wrong := conflict([*added, answer])) is not None:
+                    faults.append(f"{wrong}; it is not counted")
+                    self._unknown.append(wrong)
+                    continue
+                added.append(answer)
+                self._state.put(f"about {name}", answer.about)
+                saved = load(answer.raw)
                 self._state.put_summary(name, saved)
+            else:
+                faults.append(f"{answer.error}; its last known counts are used")
+                saved = self._state.summary(name)
             if plan.shadow is not None:
                 saved.shadows = {each: routes for each, routes in saved.shadows.items() if each == plan.shadow}
             yield saved
+        if missing := [answer.url for answer in answers if answer.error is not None]:
+            self._unknown.append(did_not_answer(missing, len(answers)))
 
     def _withhold(self, report: Report, now: datetime) -> None:
         """Say READY of no shadow of which the sidecars have counted too little."""
         kept = [self._state.get(f"about of {hashed_hex(url)}") for url in self._plan.sidecars]
-        abouts = [about for about in kept if about is not None]
-        for name, shadow in report["shadows"].items() if abouts else ():
-            why = withheld_from(abouts, name, now.timestamp())
+        abouts = [about for about in kept if about is not None and "shadows" in about]
+        for name, shadow in report["shadows"].items() if self._plan.sidecars else ():
+            why = self._unknown[0] if self._unknown else withheld_by(abouts, name, now.timestamp())
             if why is not None and shadow["verdict"]["result"] == "pass":
-                check = Check("sidecars", "engineering", Finding(Result.INCONCLUSIVE, why))
+                check = Check(CHECK, "engineering", Finding(Result.INCONCLUSIVE, why))
                 shadow["checks"].append(check.figures())
                 undecided: dict[str, Any] = {
                     "result": Result.INCONCLUSIVE.word,
@@ -278,13 +290,6 @@ class Looking:
                     }
                 )
         return found
-
-
-def _asked(url: str, token: str | None) -> bytes | SidecarError:
-    try:
-        return summary_of(url, token)
-    except SidecarError as error:
-        return error
 
 
 def _say_what_labels_wait_for(report: Report, seconds: float) -> None:

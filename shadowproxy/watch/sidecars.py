@@ -1,14 +1,12 @@
 """The counts of running sidecars: each tells what it has counted so far by `GET /summary` of its admin port."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-import orjson
 
 from shadowproxy.compare.fold.summary import SummaryError, load
-from shadowproxy.serve.standing.answer import Facts, withheld
 from shadowproxy.sources import COMPRESSED, PLAIN
 
 _TIMEOUT: Final = 30.0
@@ -30,6 +28,11 @@ def shown(url: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}" + (f":{parts.port}" if parts.port else "")
+
+
+def did_not_answer(missing: Sequence[str], of: int) -> str:
+    """That READY is withheld for want of these sidecars, of so many."""
+    return f"{len(missing)} of {of} sidecars did not answer: {', '.join(map(shown, missing[:3]))}"
 
 
 def summary_of(url: str, token: str | None) -> bytes:
@@ -61,24 +64,3 @@ def summary_of(url: str, token: str | None) -> bytes:
     except SummaryError as error:
         raise SidecarError(f"{shown(url)} answers with no summary: {error}") from None
     return raw
-
-
-def about_of(raw: bytes) -> dict[str, Any] | None:
-    """What a sidecar says of its summary: how much of its log was counted, and each shadow's last request."""
-    about = orjson.loads(raw).get("standing")
-    try:
-        _ = Facts.from_json(about["counted"]), dict(about["last"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return {"counted": about["counted"], "last": about["last"]}
-
-
-def withheld_from(abouts: Iterable[dict[str, Any]], shadow: str, now: float) -> str | None:
-    """Why READY is not said of a shadow by these sidecars' counts, though every check passes."""
-    total, last = Facts(), ""
-    for about in abouts:
-        facts = Facts.from_json(about["counted"])
-        for name in facts.to_json():
-            setattr(total, name, getattr(total, name) + getattr(facts, name))
-        last = max(last, about["last"].get(shadow) or "")
-    return withheld(total, last or None, now)

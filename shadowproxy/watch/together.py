@@ -4,7 +4,7 @@ What is not known of a sidecar withholds READY: it did not answer, it could not 
 candidate. Sidecars that compare by different rules are not added up at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,7 +19,7 @@ from shadowproxy.compare.report.checks.check import Check, Finding, Result
 from shadowproxy.compare.report.figures.types import Report, ShadowFigures
 from shadowproxy.compare.report.gates import Gates, gates_in
 from shadowproxy.serve.standing.answer import Facts, withheld
-from shadowproxy.watch.sidecars import SidecarError, shown, summary_of
+from shadowproxy.watch.sidecars import SidecarError, did_not_answer, shown, summary_of
 
 AT_ONCE: Final = 16
 """Sidecars that are asked at once."""
@@ -48,7 +48,7 @@ class Together:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.wrong = _conflict(self.answered)
+        self.wrong = conflict(self.answered)
 
     @property
     def answered(self) -> list[Sidecar]:
@@ -92,27 +92,32 @@ class Together:
     def _withheld(self, shadow: str) -> str | None:
         """Why the shadow is not READY even if every check passes."""
         if self.missing and not self.allow_missing:
-            names = ", ".join(shown(each.url) for each in self.missing[:3])
-            return f"{len(self.missing)} of {len(self.sidecars)} sidecars did not answer: {names}"
-        abouts = [each.about for each in self.answered]
-        if len({each["shadows"].get(shadow) for each in abouts if shadow in each["shadows"]}) > 1:
-            return "the sidecars shadow different candidates by this name: their addresses or settings differ"
-        total = Facts()
-        for each in abouts:
-            facts = Facts.from_json(each["counted"])
-            for name in ("records", "folded", "shed", "lost", "gaps"):
-                setattr(total, name, getattr(total, name) + getattr(facts, name))
-        return withheld(total, max((each["last"].get(shadow) or "" for each in abouts), default="") or None)
+            return did_not_answer([each.url for each in self.missing], len(self.sidecars))
+        return withheld_by([each.about for each in self.answered], shadow)
+
+
+def withheld_by(abouts: Sequence[Mapping[str, Any]], shadow: str, now: float | None = None) -> str | None:
+    """Why READY is not said of a shadow by what these sidecars say of their counts, though every check passes."""
+    if len({each["shadows"][shadow] for each in abouts if shadow in each["shadows"]}) > 1:
+        return "the sidecars shadow different candidates by this name: their addresses or settings differ"
+    total, last = Facts(), ""
+    for each in abouts:
+        facts = Facts.from_json(each["counted"])
+        for name in facts.to_json():
+            setattr(total, name, getattr(total, name) + getattr(facts, name))
+        last = max(last, each["last"].get(shadow) or "")
+    return withheld(total, last or None, now)
 
 
 def ask(urls: Sequence[str], token: str | None, *, allow_missing: bool = False) -> Together:
     """Ask each sidecar what it has counted."""
     with ThreadPoolExecutor(min(AT_ONCE, len(urls))) as pool:
-        found = list(pool.map(lambda url: _asked(url, token), urls))
+        found = list(pool.map(lambda url: asked(url, token), urls))
     return Together(found, allow_missing)
 
 
-def _asked(url: str, token: str | None) -> Sidecar:
+def asked(url: str, token: str | None) -> Sidecar:
+    """What one sidecar says, or why it says nothing that can be used."""
     try:
         raw = summary_of(url, token)
         about = orjson.loads(raw).get("standing")
@@ -127,7 +132,7 @@ def _asked(url: str, token: str | None) -> Sidecar:
     return Sidecar(url, raw, about)
 
 
-def _conflict(sidecars: Sequence[Sidecar]) -> str | None:
+def conflict(sidecars: Sequence[Sidecar]) -> str | None:
     """Why these cannot be added up."""
     seen: dict[str, Sidecar] = {}
     for each in sidecars:
