@@ -1,6 +1,7 @@
 """The pages about other projects' servers, followed from their first block to their last, with the real servers."""
 
 import contextlib
+import re
 import signal
 import sysconfig
 import threading
@@ -206,6 +207,10 @@ def test_the_tutorial_on_fastapi(tmp_path: Path) -> None:
         _, in_front, _, behind, _, in_code = page.follow()
     for reported in (in_front, behind, in_code):
         assert "/minutes (number)" in reported
+    _, _, furthest = (tmp_path / "report.html").read_text().partition("numbers furthest apart</h3>")
+    hours = [int(hour) for hour in re.findall(r"&quot;hour&quot;:\s*(\d+)", furthest)]
+    assert hours
+    assert min(hours) > 17
     assert len(judged_ok(tmp_path / "behind-log")) == 100
     said = "".join(file.read_text() for file in tmp_path.glob("said-*.txt"))
     assert '127.0.0.1:0 - "POST /predict' in said  # uvicorn's client where X-Forwarded-For says it
