@@ -37,6 +37,7 @@ from shadowproxy.serve.standing.answer import (
 )
 from shadowproxy.serve.standing.budget import ALWAYS, FoldingBudget
 from shadowproxy.serve.standing.counting import PARTS, Counting
+from shadowproxy.serve.standing.keeping import Keeping
 from shadowproxy.serve.standing.root import Standing
 from shadowproxy.serve.standing.settings import StandingSettings
 from shadowproxy.serve.standing.state import StateFile
@@ -241,6 +242,9 @@ def test_ready_is_withheld_where_too_little_was_counted() -> None:
     assert lost.checks[0]["name"] == "recorder"
     assert "100 of 1,000 requests have no record" in lost.sentence
     assert ready(Facts(records=10), "2020-01-01T00:00:00.000000Z").word == "inconclusive"
+    assert "6 of 1,000 records were too long" in ready(Facts(records=1000, long=6)).sentence
+    assert ready(Facts(records=1000, long=5, gaps=1, seconds=1200)).word == "pass"
+    assert "killed 2 times in 1,200 s" in ready(Facts(records=1000, gaps=2, seconds=1200)).sentence
     assert withheld(Facts(records=10), "2026-01-01T00:00:00.000000Z", 1767225600.0 + 3600) is None
 
 
@@ -317,6 +321,64 @@ async def test_the_state_outlives_the_process_and_a_killed_one_is_said(tmp_path:
     await asyncio.to_thread(third.close, 5)
 
 
+async def test_a_program_that_is_killed_again_and_again_is_not_ready_by_what_it_counted_before(tmp_path: Path) -> None:
+    first = begun(tmp_path, Told())
+    await first.verdict()
+    first.offer([(each, SETTINGS) for each in now_lines(1)])
+    await first.verdict()
+    await asyncio.to_thread(first.close, 5)
+    file = tmp_path / ".standing-h.json"
+    for gaps in (1, 2, 3):
+        kept = json.loads(file.read_bytes())
+        last = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        mine = {"words": [["s", "pass", 1]], "last": {"s": last}}
+        file.write_text(json.dumps(kept | mine | {"closed": True}))
+        assert [each.word for each in Keeping(tmp_path, "h", print).words(SETTINGS)] == [
+            "pass" if gaps == 1 else "inconclusive"
+        ]
+        file.write_text(json.dumps(kept | mine | {"closed": False}))
+        assert [each.word for each in Keeping(tmp_path, "h", print).words(SETTINGS)] == ["inconclusive"]
+        killed = begun(tmp_path, Told())
+        assert (await killed.verdict()).facts.gaps == gaps
+        assert json.loads(file.read_bytes())["facts"]["gaps"] == gaps
+        killed._keeping.close()
+        killed._keeping.file = None
+        await asyncio.to_thread(killed.close, 5)
+
+
+async def test_a_clock_that_is_set_back_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = begun(None, Told())
+    await standing.verdict()
+    standing.offer([(each, SETTINGS) for each in now_lines(30)])
+    assert (await standing.verdict()).shadows["s"].n == 30
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    standing.offer([(each, SETTINGS) for each in now_lines(5)])
+    again = await standing.verdict()
+    assert again.began == "the clock was set back"
+    assert again.shadows["s"].n == 5
+    assert again.shadows["s"].last is not None
+    await asyncio.to_thread(standing.close, 5)
+
+
+def test_no_request_is_later_than_now() -> None:
+    found = counting()
+    found.fold(line(1, seconds=9e8), 1, SETTINGS)
+    found.turn(START.timestamp())
+    assert found.last == {"s": START.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    assert found.seconds == 60
+
+
+async def test_what_is_lost_while_nothing_is_written_is_in_the_next_answer() -> None:
+    standing = begun(None, Told())
+    await standing.verdict()
+    standing.offer([(each, SETTINGS) for each in now_lines(30)])
+    assert (await standing.verdict()).facts.lost == 0
+    standing.note_lost(7)
+    assert (await standing.verdict()).facts.lost == 7
+    await asyncio.to_thread(standing.close, 5)
+
+
 async def test_other_rules_or_another_live_begin_anew_and_say_why(tmp_path: Path) -> None:
     told = Told()
     standing = begun(None, told)
@@ -383,10 +445,11 @@ async def test_what_does_not_fit_is_shed_and_counted(tmp_path: Path) -> None:
     standing._begin_after, standing._thread = 60.0, asyncio  # type: ignore[assignment] # none that would take them
     standing.offer([(each, SETTINGS) for each in (long, *[wide] * 20)])
     assert standing._waiting.size <= MOST_BYTES + len(wide)
-    assert standing._waiting.shed == 21 - standing._waiting.put
+    assert (standing._waiting.long, standing._waiting.shed) == (1, 20 - standing._waiting.put)
     standing._thread = None
     await standing.verdict()
-    assert (await standing.verdict()).facts.shed > 10
+    facts = (await standing.verdict()).facts
+    assert (facts.shed > 10, facts.long) == (True, 1)
     await asyncio.to_thread(standing.close, 5)
 
 

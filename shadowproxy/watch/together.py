@@ -102,9 +102,7 @@ def withheld_by(abouts: Sequence[Mapping[str, Any]], shadow: str, now: float | N
         return "the sidecars shadow different candidates by this name: their addresses or settings differ"
     total, last = Facts(), ""
     for each in abouts:
-        facts = Facts.from_json(each["counted"])
-        for name in facts.to_json():
-            setattr(total, name, getattr(total, name) + getattr(facts, name))
+        total.add(Facts.from_json(each["counted"]))
         last = max(last, each["last"].get(shadow) or "")
     return withheld(total, last or None, now)
 

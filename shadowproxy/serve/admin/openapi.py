@@ -162,7 +162,16 @@ _SCHEMAS: dict[str, _Schema] = {
                 checks=_list(_object(check=TEXT, result=_WORD, says=_or_null(TEXT))),
             ),
         },
-        counted=_object(records=COUNT, folded=COUNT, shed=COUNT, lost=COUNT, gaps=COUNT, one_in=COUNT),
+        counted=_object(
+            records=COUNT,
+            folded=COUNT,
+            shed=COUNT,
+            long=COUNT,
+            lost=COUNT,
+            gaps=COUNT,
+            seconds=COUNT,
+            one_in=COUNT,
+        ),
         notes=_list(TEXT),
     ),
     "Summary": {

@@ -25,6 +25,13 @@ SCHEMA: Final = 1
 MOST_UNSEEN: Final = 0.05
 """The share of the records that may be lost or shed: they are lost where load is high, and are no fair sample."""
 
+MOST_LONG: Final = 0.005
+"""The share of the records that may be too long to be counted: what long answers have in common is not counted at all,
+and a loss of so many answers is no READY."""
+
+GAP: Final = 60.0
+"""Seconds that a killed recorder may not have kept (root.SAVE_EVERY)."""
+
 STALE: Final = 24 * 3600.0
 """Seconds after the last request from which on nothing is known of the shadow any more."""
 
@@ -57,23 +64,35 @@ class Facts:
     Attributes:
         records: written records with a shadow, of which `folded` were counted, for as many as the level said.
         shed: records that were to be folded and were not, as too many waited, each as often as it would have counted.
+        long: the same of records that were too long to be folded.
         lost: exchanges without a record.
         gaps: how often the program ended without keeping its state; up to a minute is missing each time.
+        seconds: from the beginning to the last request.
     """
 
     records: int = 0
     folded: int = 0
     shed: int = 0
+    long: int = 0
     lost: int = 0
     gaps: int = 0
+    seconds: int = 0
 
     def to_json(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ("records", "folded", "shed", "lost", "gaps")}
+        return {name: getattr(self, name) for name in _FACTS}
 
     @classmethod
     def from_json(cls, raw: Any) -> "Facts":
         """Raises KeyError, TypeError or ValueError."""
-        return cls(*(int(raw[name]) for name in ("records", "folded", "shed", "lost", "gaps")))
+        return cls(*(int(raw[name]) for name in _FACTS))
+
+    def add(self, other: "Facts") -> None:
+        """Add what another sidecar counted."""
+        for name in _FACTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+_FACTS: Final = ("records", "folded", "shed", "long", "lost", "gaps", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +173,11 @@ def withheld(facts: Facts, last: str | None, now: float | None = None) -> str | 
         return (
             f"{facts.shed:,} of {facts.records:,} records were not counted for want of time: the rest is no fair sample"
         )
+    if facts.long > MOST_LONG * max(1, facts.records):
+        return f"{facts.long:,} of {facts.records:,} records were too long to be counted: what these have is not known"
+    if facts.gaps * GAP > MOST_UNSEEN * facts.seconds:
+        times = "once" if facts.gaps == 1 else f"{facts.gaps} times"
+        return f"the recorder was killed {times} in {facts.seconds:,} s: up to a minute is missing each time"
     if last is not None and (now or time.time()) - seconds_of(last) > STALE:
         return f"the last request was at {last[:19]}Z: nothing is known of the time since"
     return None

@@ -22,7 +22,7 @@ from shadowproxy.compare.report.gates import Gates
 from shadowproxy.compare.report.looks import Looks, read_looks, report_again
 from shadowproxy.record import Record, RecordError, decode
 from shadowproxy.serve.standing.settings import StandingSettings
-from shadowproxy.serve.standing.times import text_of
+from shadowproxy.serve.standing.times import seconds_of, text_of
 
 PARTS: Final = 12
 """Parts of a window."""
@@ -112,8 +112,12 @@ class Counting:
         self._waiting = 0
 
     def turn(self, now: float) -> None:
-        """Close and drop the parts of a window for which it is time."""
-        window = self.settings.window
+        """Close and drop the parts of a window for which it is time. No request was later than `now`."""
+        latest, window = text_of(now), self.settings.window
+        self.last = {name: min(last, latest) for name, last in self.last.items()}  # the clock may have been set back
+        self._begun = min(self._begun, now)
+        for each in self._closed:
+            each.begun = min(each.begun, now)
         if window is None or now - self._begun < window / PARTS:
             return
         self.gather()
@@ -126,6 +130,11 @@ class Counting:
         self._earlier = Summary()
         for each in self._closed:
             self._earlier.absorb(load(each.saved))
+
+    @property
+    def seconds(self) -> int:
+        """From the beginning to the last request."""
+        return max(0, round(seconds_of(max(self.last.values())) - self.since)) if self.last else 0
 
     def forget(self, shadow: str, since: float) -> None:
         """Begin anew with one shadow."""

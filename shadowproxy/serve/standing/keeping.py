@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from shadowproxy.serve.journal.notices import Notice
-from shadowproxy.serve.standing.answer import WORDS, StandingWord
+from shadowproxy.serve.standing.answer import WORDS, Facts, StandingWord, withheld
 from shadowproxy.serve.standing.settings import StandingSettings, why_anew
 from shadowproxy.serve.standing.state import StateFile
 
@@ -57,7 +57,10 @@ class Keeping:
         return True
 
     def words(self, settings: StandingSettings) -> tuple[StandingWord, ...]:
-        """The words that were kept, on those shadows that are still the same; without importing what counts."""
+        """The words that were kept, on those shadows that are still the same; without importing what counts.
+
+        READY is not said if the program was killed since, as it may have seen more, or if it is too old.
+        """
         raw = self.read()
         if raw is None:
             return ()
@@ -65,8 +68,14 @@ class Keeping:
             if why_anew(raw["key"], settings.key) is not None:
                 return ()
             same = {name for name, id in settings.shadows.items() if raw["candidates"].get(name) == id}
+            facts = Facts.from_json(raw["facts"])
+            found = [StandingWord(name, word, int(n)) for name, word, n in raw["words"] if name in same]
             return tuple(
-                StandingWord(name, word, int(n)) for name, word, n in raw["words"] if name in same and word in WORDS
+                each
+                if each.word != "pass" or (raw["closed"] and withheld(facts, raw["last"][each.shadow]) is None)
+                else each._replace(word="inconclusive")
+                for each in found
+                if each.word in WORDS
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return ()

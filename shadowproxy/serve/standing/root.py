@@ -10,7 +10,8 @@ Its rules:
    to import.
 3. It makes a report when asked, and by itself as often as the budget allows: at least every five minutes while records
    come, so that a change of the word is logged, once.
-4. Its state is written every minute while it changes, and at the end. Where that fails it goes on in memory, says so
+4. Its state is written every minute while it changes, and at the end; and once it is read again after the program was
+   killed, so that no such gap is forgotten. Where that fails it goes on in memory, says so
    once, and tries again.
 5. An error ends neither the thread nor the log. A report that cannot be made is no READY.
 """
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from shadowproxy import __version__
 from shadowproxy.serve.journal.notices import Notice, defect
 from shadowproxy.serve.standing.answer import (
+    GAP,
     HEADLINES,
     Facts,
     NotStanding,
@@ -55,7 +57,7 @@ BEGIN: Final = 3.0
 GATHER: Final = 0.25
 """Seconds that records gather between two rounds."""
 
-SAVE_EVERY: Final = 60.0
+SAVE_EVERY: Final = GAP
 """Seconds after which a state that has changed is written."""
 
 REPORT_EVERY: Final = 5.0
@@ -72,6 +74,7 @@ SILENT: Final = 900.0
 """Seconds without a report, while records come, after which READY is taken back: the thread hangs."""
 
 _WORTH_BEGINNING: Final = 100  # records of a program that ends before the thread has begun
+_CLOCK: Final = 1.0  # seconds that the clock may go back
 _SWITCH: Final = 0.0005  # seconds after which another thread may have the interpreter while a report is made
 
 T = TypeVar("T")
@@ -113,6 +116,7 @@ class Standing:
         # The thread's own.
         self._taken_records = 0
         self._taken_shed = 0
+        self._taken_long = 0
         self._facts = Facts()
         self._lost_before = 0
         self._began: str | None = None
@@ -121,6 +125,7 @@ class Standing:
         self._saved_at = 0.0
         self._reported_at = 0.0
         self._reported = -1  # of the lines taken off the queue
+        self._reported_lost = 0
         self._report_took = 0.05
         self._defects: set[str] = set()
         # Published: each is replaced as a whole.
@@ -279,7 +284,7 @@ class Standing:
         due: list[float] = []
         if self._counting is not None and self._changed:
             due.append(self._saved_at + SAVE_EVERY)
-        if self._counting is not None and self._reported != self._waiting.done:
+        if self._counting is not None and self._has_more():
             due.append(self._report_due())
         if (turns := self._turns_every()) is not None:
             due.append(self._reported_at + turns)
@@ -303,11 +308,27 @@ class Standing:
         if self._counting is None or self._settings is None:
             return
         now, turns = time.monotonic(), self._turns_every()
-        changed = self._reported != self._waiting.done and (ends or now >= self._report_due())
+        changed = self._has_more() and (ends or now >= self._report_due())
         if changed or (turns is not None and now - self._reported_at >= turns):
             self._report()
         if self._changed and (ends or now - self._saved_at >= SAVE_EVERY):
             self._save(closed=ends)
+
+    def _has_more(self) -> bool:
+        """Whether there is anything that the last report did not know."""
+        return self._reported != self._waiting.done or self._lost() != self._reported_lost
+
+    def _heed_clock(self, counting: "Counting") -> None:
+        """Begin anew where the clock was set back to before the beginning: no record would count before it is later."""
+        now = time.time()
+        if counting.since > now + _CLOCK:
+            self._words_before = {}
+            self._anew("the clock was set back")
+            return
+        for name, since in list(counting.since_of.items()):
+            if since > now + _CLOCK:
+                counting.forget(name, now)
+                self._changed, self._reported = True, -1
 
     def _turns_every(self) -> float | None:
         """Seconds after which records may leave the window, also where none come."""
@@ -320,6 +341,8 @@ class Standing:
         return self._reported_at + pause
 
     def _fold_waiting(self) -> None:
+        if self._counting is not None and self._settings is not None:
+            self._heed_clock(self._counting)
         counting = self._counting
         folded, begun = 0, time.thread_time()
         for line, draw, of in self._waiting.take():
@@ -342,8 +365,10 @@ class Standing:
         seconds, process, own = (now - then for now, then in zip(self._clock, before, strict=True))
         waiting = self._waiting
         records, shed = waiting.records - self._taken_records, waiting.shed - self._taken_shed
+        self._facts.long += waiting.long - self._taken_long
         self._taken_records += records
         self._taken_shed += shed
+        self._taken_long = waiting.long
         self._facts.records += records
         self._facts.shed += shed
         folded, took = self._folded_now
@@ -364,6 +389,7 @@ class Standing:
         counting.turn(time.time())
         self._reported_at, begun = time.monotonic(), time.thread_time()
         facts = replace(self._facts, shed=self._facts.shed + counting.unreadable, lost=self._lost())
+        facts.seconds = counting.seconds
         with _often_switched():
             report = counting.report(gates_in(settings.gates))
         shadows: dict[str, ShadowVerdict] = {}
@@ -383,7 +409,7 @@ class Standing:
             of=settings,
         )
         self._verdict = verdict
-        self._reported = self._waiting.done
+        self._reported, self._reported_lost = self._waiting.done, facts.lost
         self._announce(verdict)
         return verdict
 
@@ -404,7 +430,7 @@ class Standing:
 
     def _fresh_verdict(self) -> StandingVerdict:
         verdict = self._verdict
-        changed = self._reported != self._waiting.done
+        changed = self._has_more()
         age = time.monotonic() - self._reported_at
         if verdict is None or age > REPORT_MOST or (changed and age >= min(self._asked_every, 20 * self._report_took)):
             self._note_time()
@@ -527,6 +553,8 @@ class Standing:
             self._facts.gaps += 1
         self._exchange_candidates(counting, before, settings)
         self._changed = True
+        if not closed:
+            self._save(closed=False)  # whoever is killed again within a minute has missed two
 
     def _save(self, *, closed: bool) -> None:
         counting = self._counting
@@ -534,7 +562,7 @@ class Standing:
         if counting is None or self._keeping.in_memory:
             self._changed = False
             return
-        facts = replace(self._facts, lost=self._lost()).to_json()
+        facts = replace(self._facts, lost=self._lost(), seconds=counting.seconds).to_json()
         state = counting.to_json() | {"facts": facts, "words": [list(each) for each in self.words()], "closed": closed}
         if self._keeping.write(state | {"instance": self._instance, "began": self._began, "version": __version__}):
             self._changed = False

@@ -32,7 +32,8 @@ class WaitingLine(NamedTuple):
 class WaitingLines:
     """A bounded queue. Attributes: `level` says which part of the lines is taken (budget.py); the others count.
 
-    records: written records, of which `put` were queued, in `put_bytes`, and `shed` did not fit.
+    records: written records, of which `put` were queued, in `put_bytes`; `shed` did not fit, `long` are longer than
+        LONGEST.
     done, done_bytes: those that were taken off.
     """
 
@@ -42,6 +43,7 @@ class WaitingLines:
         self.put = 0
         self.put_bytes = 0
         self.shed = 0
+        self.long = 0
         self.done = 0
         self.done_bytes = 0
         self._lines: deque[WaitingLine] = deque()
@@ -63,7 +65,10 @@ class WaitingLines:
             self.records += 1
             if level and not drawn(line, level):
                 continue
-            if len(line) > LONGEST or self.put_bytes - self.done_bytes > MOST_BYTES:
+            if len(line) > LONGEST:
+                self.long += 1 << level
+                continue
+            if self.put_bytes - self.done_bytes > MOST_BYTES:
                 self.shed += 1 << level
                 continue
             self.put += 1
