@@ -458,7 +458,7 @@ async def test_a_word_that_changes_is_said_once(tmp_path: Path) -> None:
     standing = begun(None, told)
     await standing.verdict()
     standing.offer([(each, SETTINGS) for each in now_lines(400, shadow="q")])  # always another class
-    standing._report_took = 0.0
+    standing._reports.took = 0.0
     for _ in range(3):
         assert (await standing.verdict()).shadows["s"].word in ("fail", "inconclusive")
         standing.offer([(each, SETTINGS) for each in now_lines(400, shadow="q")])
@@ -466,9 +466,9 @@ async def test_a_word_that_changes_is_said_once(tmp_path: Path) -> None:
         "a", "b", shadows={"s": ShadowVerdict("fail", "", 5, "", None, ({"name": "latency", "result": "fail"},))}
     )
     told.clear()
-    standing._words_before = {"s": "inconclusive"}
-    standing._announce(failing)
-    standing._announce(failing)
+    standing._reports.words_before = {"s": "inconclusive"}
+    standing._reports.announce(failing)
+    standing._reports.announce(failing)
     (notice,) = told.of("verdict_changed")
     assert notice.line == "the standing verdict on s is NOT READY (latency) after 5 requests; it was NOT SURE YET"
     await asyncio.to_thread(standing.close, 5)

@@ -6,7 +6,7 @@ from typing import Any
 
 from shadowproxy.serve.journal.notices import Notice
 from shadowproxy.serve.standing.answer import WORDS, Facts, StandingWord, withheld
-from shadowproxy.serve.standing.settings import StandingSettings, why_anew
+from shadowproxy.serve.standing.settings import StandingSettings, why_start_over
 from shadowproxy.serve.standing.state import StateFile
 
 
@@ -65,7 +65,7 @@ class Keeping:
         if raw is None:
             return ()
         try:
-            if why_anew(raw["key"], settings.key) is not None:
+            if why_start_over(raw["key"], settings.key) is not None:
                 return ()
             same = {name for name, id in settings.shadows.items() if raw["candidates"].get(name) == id}
             facts = Facts.from_json(raw["facts"])

@@ -43,7 +43,7 @@ class StandingSettings:
         return self is other or (self.shadows == other.shadows and self.key == other.key)
 
 
-def why_anew(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+def why_start_over(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Why nothing that was counted with one key counts with another one; None where it does."""
     for name, why in (
         ("live", "live is another system"),
