@@ -24,13 +24,17 @@ WILDCARDS = {"0.0.0.0": ("127.0.0.1",), "[::]": ("[::1]", "127.0.0.1")}
 VARIABLE = "SHADOWPROXY_ADMIN"
 FILE_VARIABLE = "SHADOWPROXY_CONFIG"
 OPTIONS = "SHADOWPROXY_HEALTHCHECK__"
-"""The variables of `admin`, of `-c FILE` and of the command's own options, where no words give them."""
+"""The variables of `admin`, of `-c FILE` and of the command's own options, where no words give them.
+
+`admin` comes over what the file says, so that the file is not read, and may be broken, where the address is known."""
 
 
 def run(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> int | None:
     """The exit status for no words or `--admin ADDRESS`; None for any other command line, which click must parse."""
     match words:
-        case [] if environment.get(FILE_VARIABLE) or any(each.startswith(OPTIONS) for each in environment):
+        case [] if any(each.startswith(OPTIONS) for each in environment):
+            return None
+        case [] if environment.get(FILE_VARIABLE) and admin_variable(environment) in ("", "null"):
             return None
         case []:
             return probe_default(environment)
@@ -42,7 +46,14 @@ def run(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> in
 
 def probe_default(environment: Mapping[str, str]) -> int:
     """The same for the address that the environment gives, or the default one."""
-    return probe(environment.get(VARIABLE, "").strip() or ADMIN)
+    return probe(admin_variable(environment) or ADMIN)
+
+
+def admin_variable(environment: Mapping[str, str]) -> str:
+    """What the environment says of `admin`, "" for nothing. Quotes around it, as env files keep them, do not count."""
+    text = environment.get(VARIABLE, "").strip()
+    quoted = len(text) > 1 and text[0] in "\"'" and text[-1] == text[0]
+    return text[1:-1].strip() if quoted else text
 
 
 def probe(admin: str) -> int:

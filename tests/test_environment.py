@@ -617,8 +617,12 @@ async def test_a_healthcheck_asks_where_the_environment_says_that_admin_is(proxy
         host, port = running.sidecar.admin_address
         environment = {"SHADOWPROXY_ADMIN": f"{host}:{port}"}
         assert await asyncio.to_thread(healthcheck.run, [], environment) == 0
+        # A file that cannot be read, as while somebody edits it, says nothing of a sidecar that runs.
+        environment = {"SHADOWPROXY_ADMIN": f'"{host}:{port}"', "SHADOWPROXY_CONFIG": "nowhere.yaml"}
+        assert await asyncio.to_thread(healthcheck.run, [], environment) == 0
 
 
 @pytest.mark.parametrize("name", ["SHADOWPROXY_CONFIG", "SHADOWPROXY_HEALTHCHECK__ADMIN"])
 def test_a_healthcheck_by_a_file_or_an_option_of_the_environment_is_left_to_the_command(name: str) -> None:
     assert healthcheck.run([], {name: "x"}) is None
+    assert healthcheck.run([], {name: "x", "SHADOWPROXY_ADMIN": "null"}) is None

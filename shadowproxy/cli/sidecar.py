@@ -238,13 +238,13 @@ def healthcheck(admin: str | None, file: Path | None) -> None:
 
     For supervisors that can only run a command. It requests /readyz from the admin server.
     """
-    from shadowproxy.healthcheck import FILE_VARIABLE, probe, probe_default
+    from shadowproxy.healthcheck import FILE_VARIABLE, admin_variable, probe, probe_default
 
     if admin is not None and file is not None:
         raise click.UsageError("--admin or -c, not both")
     if admin is None and file is None and (named := os.environ.get(FILE_VARIABLE)):
         file = Path(named)
-    if file is not None:
+    if file is not None and admin_variable(os.environ) in ("", "null"):
         configured = load_config(file).admin
         if configured is None:
             raise UserError(f"{file}: admin is off, so there is no admin server to ask")
