@@ -262,6 +262,19 @@ def test_a_variable_that_may_mean_two_shadows_is_an_error(tmp_path: Path) -> Non
     assert "may mean the shadow a-b or A_b" in error(tmp_path, LEAST, section)
 
 
+def test_one_underscore_too_few_after_a_shadows_name_is_found(tmp_path: Path) -> None:
+    for meant in ("CHALLENGER__URL", "GPT_4O__CONNECT_TIMEOUT", "A__MATCH__METHODS"):
+        name = f"SHADOWPROXY_SHADOWS__{meant.replace('__', '_', 1)}"
+        said = error(tmp_path, LEAST, {name: "http://x"})
+        assert said.startswith(f"{name}: ")
+        assert said.endswith(f" (did you mean SHADOWPROXY_SHADOWS__{meant}?)")
+
+
+def test_an_error_within_a_section_names_the_key(tmp_path: Path) -> None:
+    twice = {"SHADOWPROXY_SHADOWS": "{a: {url: http://x}, a: {url: http://y}}"}
+    assert error(tmp_path, LEAST, twice) == "SHADOWPROXY_SHADOWS: a: appears twice"
+
+
 def test_a_shadow_of_an_option_is_known_beside_a_section_of_a_variable(tmp_path: Path) -> None:
     environment = {"SHADOWPROXY_SHADOWS": "{b: {url: http://b}}", "SHADOWPROXY_SHADOWS__GPT_4O__LANE": "3"}
     made = read(tmp_path, LEAST, environment, ("--shadow", "GPT-4o=http://g")).config

@@ -142,10 +142,14 @@ def _setting(name: str, text: str, known: dict[str, list[str]], names: Collectio
         if whose is None:
             known[shadow] = whose = [shadow.lower()]
         value = _value(text, hints[general])
+        if not rest and isinstance(value, str) and (nearer := _two_underscores(shadow)):
+            raise ValueError(f"must be a mapping of keys (did you mean {_SHADOW}{nearer}?)")
         steps = rest.lower().split("__") if rest else ()
         return Setting(("shadows", whose[0], *steps), value, name)
     if "__" not in name or _is_option(name) or _OF_A_SERVICE.search(name):
         return None
+    if name.startswith(_SHADOW) and (nearer := _two_underscores(name.removeprefix(_SHADOW))):
+        raise ValueError(f"unknown key (did you mean {_SHADOW}{nearer}?)")
     near = [each.replace("*", shadow or "NAME") for each in hints]
     raise ValueError(f"unknown key{_meant(name, near)}")
 
@@ -169,7 +173,8 @@ def _parsed(text: str) -> Any:
     try:
         return marked(text)
     except YamlError as error:
-        raise ValueError(error.problem) from None
+        within = ".".join(map(str, error.location))
+        raise ValueError(f"{within}: {error.problem}" if within else error.problem) from None
 
 
 @cache
@@ -186,6 +191,16 @@ def _variables() -> Mapping[str, Any]:
 def variables() -> Iterable[str]:
     """The variables of all keys; * stands for a shadow."""
     return _variables().keys()
+
+
+def _two_underscores(text: str) -> str | None:
+    """`A__URL` for `A_URL`, where a key follows what may be a shadow's name after one underscore."""
+    keys = [each.removeprefix(f"{_SHADOW}*__") for each in _variables() if each.startswith(f"{_SHADOW}*__")]
+    for key in sorted(keys, key=len, reverse=True):
+        shadow = text.removesuffix(f"_{key}")
+        if shadow != text and shadow == stand_in(shadow):
+            return f"{shadow}__{key}"
+    return None
 
 
 def _nearly_key(name: str) -> str | None:

@@ -82,7 +82,7 @@ def _latency(latency: Latency) -> AdvicePoint | None:
     word: Better = "neither"
     times = ""
     if ratio["low"] is not None and ratio["high"] is not None:
-        times = f" (95 % interval {ratio['low']:.2f} to {ratio['high']:.2f} times live's)"
+        times = f" (95 % interval {max(0.0, ratio['low']):.2f} to {ratio['high']:.2f} times live's)"
         if ratio["low"] > 1 or ratio["high"] < 1:
             word = "live" if ratio["value"] > 1 else "shadow"
     least = "at least " if "p99" in latency["at_least"] else ""
