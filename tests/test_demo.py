@@ -247,8 +247,8 @@ async def test_a_caller_takes_an_answer_as_it_is_and_connects_again_where_it_was
     [
         (b"", "broken off"),
         (CLOSING[:-1], "broken off"),
-        (CLOSING.replace(b"Content-Length: 2", b"A: 2"), "does not state its length"),
-        (b"220 mail.example ESMTP\r\n\r\n", "does not state its length"),
+        (CLOSING.replace(b"Content-Length: 2", b"A: 2"), "has no Content-Length"),
+        (b"220 mail.example ESMTP\r\n\r\n", "has no Content-Length"),
         (b"x" * 100_000, "broken off"),
     ],
 )

@@ -289,10 +289,10 @@ def test_what_cannot_be_used_is_one_line(make: MakeShadow, keys: dict[str, Any],
 @pytest.mark.parametrize(
     ("config", "keys", "line"),
     [
-        (5, {}, "the first argument is a file's path, and 5 is none"),
-        ({"shadows": {}}, {}, "is none: give keys by their names"),
-        (b"shadow.yaml", {}, "the first argument is a file's path"),
-        (None, {"shadows": {1: "http://127.0.0.1:1"}}, "shadows: a name is a text, and 1 is none"),
+        (5, {}, "the first argument must be a file's path, not 5"),
+        ({"shadows": {}}, {}, ": give keys by their names"),
+        (b"shadow.yaml", {}, "the first argument must be a file's path"),
+        (None, {"shadows": {1: "http://127.0.0.1:1"}}, "shadows: a name must be a text, not 1"),
         (None, {"shadows": {"b": {"candidate": "m.f"}}}, "shadows.b: a candidate is called, and 'm.f' cannot be"),
         (None, {"shadows": {"b": {"candidate": add, "thread": "yes"}}}, "shadows.b.thread: must be true or false"),
         (None, {"admin": 1 << 80}, "the keys cannot be written as JSON: Integer exceeds 64-bit range"),
@@ -309,15 +309,15 @@ def test_what_is_of_the_wrong_type_is_one_line(make: MakeShadow, config: Any, ke
 def test_what_cannot_be_decorated_is_one_line_and_changes_nothing(make: MakeShadow) -> None:
     running = make()
     cases: list[tuple[Callable[[], Any], str]] = [
-        (lambda: running.function(candidate=add)(5), "decorates a function, and 5 is none"),  # type: ignore[type-var]
+        (lambda: running.function(candidate=add)(5), "decorates a function, not 5"),  # type: ignore[type-var]
         (lambda: running.function(candidate=add)(classmethod(add)), "put @classmethod and @property above it"),  # type: ignore[type-var]
-        (lambda: running.function(candidate=add, name=5)(add), "shadows: a name is a text"),  # type: ignore[call-overload]
+        (lambda: running.function(candidate=add, name=5)(add), "shadows: a name must be a text"),  # type: ignore[call-overload]
         (lambda: running.function(candidate=5)(add), "a candidate is called, and 5 cannot be"),  # type: ignore[call-overload]
         (lambda: running.function(candidate=add, timeout=1 << 80)(add), "cannot be written as JSON"),
-        (lambda: running.asgi(None), "shadow.asgi: takes an application, and None is none"),
-        (lambda: running.wsgi(5), "shadow.wsgi: takes an application, and 5 is none"),
-        (lambda: running.transport(5), "shadow.transport: takes a transport of httpx, and 5 is none"),
-        (lambda: running.transport(httpx.HTTPTransport), "and <class 'httpx.HTTPTransport'> is none"),
+        (lambda: running.asgi(None), "shadow.asgi: takes an application, not None"),
+        (lambda: running.wsgi(5), "shadow.wsgi: takes an application, not 5"),
+        (lambda: running.transport(5), "shadow.transport: takes a transport of httpx, not 5"),
+        (lambda: running.transport(httpx.HTTPTransport), "not <class 'httpx.HTTPTransport'>"),
         (lambda: running.async_transport(httpx.HTTPTransport()), "shadow.async_transport: takes a transport"),
     ]
     for decorate, line in cases:

@@ -109,7 +109,7 @@ async def test_the_standing_verdict_is_shown_and_begins_anew(proxy: StartProxy, 
         await browser.evaluate("document.querySelector('.verdict details summary').click()")
         await browser.wait(shows("latency: inconclusive – latency is decided at 1,000 requests; there are 60"))
         await browser.evaluate(press("New candidate"))
-        await browser.wait(shows("The verdict on same begins anew"))
+        await browser.wait(shows("The verdict on same starts over"))
         await browser.wait(shows("0 requests since 20"))
         await browser.wait(shows("NO DATA"))
         assert browser.complaints == []

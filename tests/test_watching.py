@@ -343,7 +343,7 @@ def test_a_failed_post_is_told_and_tried_at_the_next_look_in_order(watched: Watc
     (watched.log / "a.jsonl").write_bytes(records(100))
     look()
     assert pauses == [1.0, 2.0, 4.0]
-    assert any("was not told that challenger is NOT SURE YET: it answers 500" in each for each in watched.said)
+    assert any("did not accept that challenger is NOT SURE YET: it answers 500" in each for each in watched.said)
     (watched.log / "b.jsonl").write_bytes(
         b"".join(line(n, START + timedelta(seconds=10 * n), "ab"[n % 2], None) for n in range(100, 900))
     )

@@ -47,7 +47,7 @@ def verdict(urls: tuple[str, ...], **given: Any) -> None:
     that does not answer is named, and withholds READY unless --allow-missing is given. Exit status 0 if every check
     passes, 1 if one fails, 3 if one is inconclusive, a sidecar is missing or there is too little data.
 
-    This is one look. Whoever wants to look repeatedly uses `shadowproxy watch`, or a sidecar's own GET /verdict.
+    This is one look. To look repeatedly, use `shadowproxy watch`, or a sidecar's own GET /verdict.
     """
     if given["as_json"] and given["as_markdown"]:
         raise click.UsageError("--json or --markdown, not both")

@@ -1,4 +1,4 @@
-"""The command that looks at a log again and again, and tells when the verdict changes."""
+"""The command that looks at a log at intervals, and reports each change of the verdict."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ _TOKEN = "SHADOWPROXY_ADMIN_TOKEN"  # the variable's name
 
 
 @click.command(
-    short_help="Look again and again, and tell when the verdict changes.",
+    short_help="Look at intervals, and report each change of the verdict.",
     epilog=examples(
         "shadowproxy watch shadow-log --every 1h --history verdicts.jsonl",
         "shadowproxy watch http://10.0.0.7:9901 http://10.0.0.8:9901 --history verdicts.jsonl",
@@ -165,7 +165,7 @@ def _plan(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Plan":
     sidecars = tuple(each for each in logs if is_sidecar(each))
     files = tuple(each for each in logs if not is_sidecar(each))
     if labels is not None and not files:
-        raise click.UsageError("labels are matched with requests: give a LOG, sidecars tell only counts")
+        raise click.UsageError("labels are matched with requests: give a LOG, sidecars have only counts")
     spans = sorted({_seconds("--label-window", each) for text in given["windows"] for each in text.split(",")})
     return Plan(
         logs=files,

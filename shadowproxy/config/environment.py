@@ -1,6 +1,6 @@
 """Keys from the environment: `SHADOWPROXY_LIVE__URL` sets `live.url`, over what a file says.
 
-The rules, which docs/reference/environment.md tells users:
+The rules, which docs/reference/environment.md explains:
 
 1. A variable's name is `SHADOWPROXY_` and the key in capitals, with `__` between its parts. An empty one is not set.
 2. In place of a shadow's name stands the name in capitals, with `_` for each run of other characters than letters and

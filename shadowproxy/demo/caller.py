@@ -16,7 +16,7 @@ UNANSWERED, ANSWERED = 1, 0
 async def call(url: str, requests: int, *, again: bool) -> int:
     """Send `requests` flights to `url`, 500 a second; with `again`, forever. SIGINT or SIGTERM ends it.
 
-    Returns the exit status. Raises ValueError if `url` is none of http.
+    Returns the exit status. Raises ValueError if `url` is not an http URL.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None

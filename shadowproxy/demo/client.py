@@ -41,7 +41,7 @@ async def send_all(
     """Send all flights from 16 callers at once, each waiting for its answer. Returns the answers in the flights' order.
 
     `rate` is the most flights a second; None is as fast as they are answered. Raises NoAnswer if a request gets no
-    answer, and ValueError if `url` is none of http.
+    answer, and ValueError if `url` is not an http URL.
     """
     answers: list[CallerResponse | None] = [None] * len(flights)
     questions = iter(enumerate(flights))
@@ -113,7 +113,7 @@ class _Connection:
         try:
             status, length = int(first.split()[1]), int(known[b"content-length"])
         except (IndexError, KeyError, ValueError):
-            raise NoAnswer("the answer is none of HTTP, or does not state its length") from None
+            raise NoAnswer("the answer is not HTTP, or has no Content-Length") from None
         body = await reader.readexactly(length)
         if known.get(b"connection", b"").lower() == b"close":
             self._close()

@@ -60,8 +60,8 @@ def directory_at(directory: Path) -> DemoDirectory:
 
 
 def new_directory(say: Callable[[str], None]) -> DemoDirectory:
-    """A new directory under `shadow-demo` in the working directory, or else in the system's temporary directory, which
-    `say` is told. Raises NotStarted."""
+    """A new directory under `shadow-demo` in the working directory. If that cannot be written, one in the system's
+    temporary directory, and `say` gets a line about it. Raises NotStarted."""
     try:
         return directory_at(Path("shadow-demo") / time.strftime("%Y%m%d-%H%M%S"))
     except NotStarted as error:

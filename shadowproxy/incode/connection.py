@@ -10,7 +10,7 @@ Rules:
   starts. While nothing is sent it sleeps in `poll`.
 - An exchange belongs to the connection that it was begun on (`era`). If that one ends first, the exchange is lost. If
   it was ended from here, the companion records what it got the beginning of, and only the others are lost.
-- A forked child drops all of this and connects anew with its first frame. What the parent had not sent yet, the parent
+- A forked child drops all of this and connects again with its first frame. What the parent had not sent yet, the parent
   sends.
 """
 

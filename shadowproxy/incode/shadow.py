@@ -69,7 +69,7 @@ class Shadow:
         self._inert = IN_CANDIDATE in os.environ
         if config is not None and not isinstance(config, str | os.PathLike):
             raise ShadowError(
-                f"the first argument is a file's path, and {config!r:.100} is none: give keys by their names"
+                f"the first argument must be a file's path, not {config!r:.100}: give keys by their names"
             )
         self._config = None if config is None else Path(config).absolute()
         self._keys: dict[str, Any] = {name: value for name, value in keys.items() if value is not None}
@@ -126,7 +126,7 @@ class Shadow:
 
     def _add(self, name: Any, given: Any) -> None:
         if not isinstance(name, str):
-            raise ShadowError(f"shadows: a name is a text, and {name!r:.100} is none")
+            raise ShadowError(f"shadows: a name must be a text, not {name!r:.100}")
         section = (
             dict(given) if isinstance(given, Mapping) else {"candidate": given} if callable(given) else {"url": given}
         )
@@ -205,7 +205,7 @@ class Shadow:
         def decorate(function: F) -> F:
             if not callable(function):
                 raise ShadowError(
-                    f"shadow.function: decorates a function, and {function!r:.100} is none: put @classmethod and "
+                    f"shadow.function: decorates a function, not {function!r:.100}: put @classmethod and "
                     "@property above it"
                 )
             if self._inert:
@@ -275,7 +275,7 @@ class Shadow:
             inner: the transport that asks live; None makes the one that the client would have.
 
         Raises:
-            ShadowError: if it is none.
+            ShadowError: if it is not one.
         """
         from shadowproxy.incode.transport import Transport
 
@@ -328,12 +328,12 @@ class Shadow:
 
 def _check_callable(app: Any, kind: str) -> None:
     if not callable(app):
-        raise ShadowError(f"shadow.{kind}: takes an application, and {app!r:.100} is none")
+        raise ShadowError(f"shadow.{kind}: takes an application, not {app!r:.100}")
 
 
 def _expect_transport(kind: str, inner: Any, method: str) -> None:
     if inner is not None and (isinstance(inner, type) or not callable(getattr(inner, method, None))):
-        raise ShadowError(f"shadow.{kind}: takes a transport of httpx, and {inner!r:.100} is none")
+        raise ShadowError(f"shadow.{kind}: takes a transport of httpx, not {inner!r:.100}")
 
 
 def _closing_at_exit(connection: Connection, process: CompanionProcess) -> Callable[[], None]:

@@ -8,7 +8,7 @@ HEAD_MOST: Final = 4 << 20
 """Bytes of a head: more than the header fields of any request that a server takes."""
 
 MOST: Final = 1 << 30
-"""Bytes of a frame. Each end bounds what it reads by what it has told the other that it copies."""
+"""Bytes of a frame. Each end reads at most as much as it has announced that it copies."""
 
 PREFIX: Final = 5
 """Bytes of the length and the kind."""

@@ -55,7 +55,7 @@ def begin_of(received: Frame) -> Begin | Malformed:
             raise _NotRead("`record` is no UUID")
         method = _text(head, "method")
         if _METHOD.fullmatch(method) is None:
-            raise _NotRead("`method` is none")
+            raise _NotRead("`method` is not a method")
         unfit = None if head.get("unfit") is None else _outcome(head, "unfit")
         if unfit is not None and unfit not in _UNFIT:
             raise _NotRead(f"`unfit` cannot be {unfit}")
@@ -103,7 +103,7 @@ def end_of(received: Frame) -> End | Malformed:
         if head.get("outcome") is not None:
             outcome = _outcome(head, "outcome")
             if outcome is Outcome.OK:
-                raise _NotRead("`outcome` is ok, and there is none for that")
+                raise _NotRead("`outcome` is ok without a reply")
             return End(received.key, Failure(outcome, _line(_text(head, "error")), total_ms, reply, began_ms))
         if reply is None:
             raise _NotRead("there is neither `status` nor `outcome`")

@@ -52,7 +52,7 @@ class Sample(NamedTuple):
 def kind_of(exchange: Exchange, verdicts: Sequence[Verdict], failed: Sequence[str]) -> str:
     """What became of an exchange: the first of failed, incomparable, mismatch and match that holds; or it is alone.
 
-    Failed: an answer is missing, not whole, says that it failed or has no 2xx; a tunnel is none.
+    Failed: an answer is missing, not whole, says that it failed or has no 2xx. A tunnel always counts as one.
     """
     live = exchange.live
     if failed or exchange.tunnel is not None or not _is_good(live):

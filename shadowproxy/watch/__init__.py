@@ -1,1 +1,1 @@
-"""`shadowproxy watch`: looks at a log or at running sidecars again and again, and tells when the verdict changes."""
+"""`shadowproxy watch`: looks at a log or at running sidecars at intervals, and reports each change of the verdict."""

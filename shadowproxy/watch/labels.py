@@ -131,7 +131,7 @@ def query_of(target: str, sql: str, first: str | None, key: str | None) -> Query
         try:
             keywords = orjson.loads(text)
         except ValueError:
-            raise ValueError("--labels-query: what follows DRIVER: begins as JSON and is none") from None
+            raise ValueError("--labels-query: what follows DRIVER: begins like JSON and is not valid JSON") from None
         connection = {name: _filled(value, secrets) for name, value in keywords.items()}
         secrets.update(str(value) for value in connection.values())
     else:

@@ -1,4 +1,4 @@
-"""Looks every so often until it is told to stop, and posts what has changed."""
+"""Looks at intervals until it is to stop, and posts what has changed."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ class Stopping:
         self._event = Event()
 
     @property
-    def told(self) -> bool:
+    def requested(self) -> bool:
         return self._event.is_set()
 
     def stop(self, *_: Any) -> None:
@@ -72,7 +72,7 @@ def look_once(looking: Looking, history: HistoryFile, outputs: Outputs, *, stric
         for window in seen["windows"]:
             if window["differ"]:
                 within = f"labels known within {about_time(window['seconds'])}"
-                outputs.say(f"{name}: {within} are of no fair sample: {window['rest']}")
+                outputs.say(f"{name}: {within} are not a fair sample: {window['rest']}")
     if not look["shadows"]:
         outputs.say(f"{look['at']} NO DATA: no request was chosen for a shadow")
     post(history, outputs)
@@ -100,11 +100,11 @@ def post(history: HistoryFile, outputs: Outputs) -> None:
 def run(looking: Looking, history: HistoryFile, outputs: Outputs, every: float, stopping: Stopping) -> None:
     """Look now and then every so many seconds, until the program is to end.
 
-    The first look raises what `look_once` raises. What goes wrong later is said, and the next look tries again.
+    The first look raises what `look_once` raises. A later failure is printed, and the next look tries again.
     """
     begun = monotonic()
     looks = 0
-    while not stopping.told:
+    while not stopping.requested:
         try:
             look_once(looking, history, outputs, strict=not looks)
         except (OSError, StateError, SummaryError) as error:

@@ -1,4 +1,4 @@
-"""The counts of running sidecars: each tells what it has counted so far by `GET /summary` of its admin port."""
+"""The counts of running sidecars: each has what it has counted so far under `GET /summary` of its admin port."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +15,7 @@ _LOG_ENDINGS: Final = (PLAIN, *COMPRESSED, ".json", ".zst", ".gz", ".log")
 
 
 class SidecarError(Exception):
-    """A sidecar that does not tell what it has counted. The text is one line, without a user, a password or a query."""
+    """A sidecar did not give its counts. The text is one line, without a user, a password or a query."""
 
 
 def is_sidecar(path: str) -> bool:

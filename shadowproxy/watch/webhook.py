@@ -69,7 +69,7 @@ class Webhook:
                     wait = _asked_for(answer, wait)
                 if wait is None or self.pause(wait):
                     break
-        raise PostError(f"{host_of(self.url)} was not told that {said(change)}: {why}; it is tried at the next look")
+        raise PostError(f"{host_of(self.url)} did not accept that {said(change)}: {why}; the next look tries again")
 
 
 def _asked_for(answer: httpx.Response, wait: float | None) -> float | None:

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 STATUSES = {"pass": 0, "fail": 1, "inconclusive": 3, "no_data": 3}
-WORST_FIRST = ("fail", "no_data", "inconclusive", "pass")
+WORST_FIRST = ("fail", "inconclusive", "no_data", "pass")
 
 
 class Unusable(Exception):
-    """What cannot be used. The text is one line."""
+    """A verdict that cannot be read. The text is one line."""
 
 
 def word_of_sidecar(url: str, shadow: str) -> str:
@@ -37,12 +37,12 @@ def word_of_sidecar(url: str, shadow: str) -> str:
     path = parts.path.rstrip("/").removesuffix("/verdict")
     try:
         with urllib.request.urlopen(parts._replace(path=f"{path}/verdict", query=query).geturl(), timeout=30) as got:
-            told = json.loads(got.read())
-        return known(told["shadows"][shadow]["verdict"])
+            answer = json.loads(got.read())
+        return known(answer["shadows"][shadow]["verdict"])
     except urllib.error.HTTPError as error:
         raise Unusable(f"{parts.hostname} answers {error.code}: it may have no shadow {shadow}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unusable(f"{parts.hostname} tells no verdict on {shadow}: {type(error).__name__}") from None
+        raise Unusable(f"{parts.hostname} gives no verdict on {shadow}: {type(error).__name__}") from None
 
 
 def word_of_report(file: Path, shadow: str) -> str:

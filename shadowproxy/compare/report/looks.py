@@ -1,10 +1,10 @@
 """A report that is looked at again and again, and is wrong no more often than one that is looked at once.
 
 The gates on shares rest on confidence sequences, which hold at every look. The other figures (latency, relatedness,
-collapse, drift, mean errors) have intervals that are right once: whoever looks twenty times finds a p99 of 1.22 times
-live's within a gate of 1.2 in 15 of 100 logs. So they are decided at n = 1,000 x 2^k alone, or at the first look after
+collapse, drift, mean errors) have intervals that are right once: of twenty looks, in 15 of 100 logs one finds a p99 of
+1.22 times live's within a gate of 1.2. So they are decided at n = 1,000 x 2^k alone, or at the first look after
 it, and with a chance to be wrong of 0.05 x 6/(pi^2 (k+1)^2) there, which adds up to 0.05 over all k (the union bound;
-Euler's sum of 1/k^2). Between two of these looks the last word stands, and before the first there is none.
+Euler's sum of 1/k^2). Between two of these looks the last result holds; before the first there is none.
 
 `report_again` is a pure function: the caller keeps its state, a small mapping that JSON can hold.
 """
@@ -72,7 +72,7 @@ def report_again(
 
     Args:
         summary: everything since the beginning, as merged so far.
-        gates: what is allowed. Other ones than at the last look begin anew.
+        gates: what is allowed. With other gates than at the last look it starts over.
         looks: what the last look returned; None at the first. `read_looks` makes it from JSON.
         more: `to_json`'s other arguments.
     """
@@ -89,7 +89,7 @@ def report_again(
 
 
 def read_looks(raw: Any) -> Looks | None:
-    """What a look returned, from JSON; None where it is not whole or of another version: the next look begins anew."""
+    """What a look returned, from JSON; None if it is incomplete or of another version: then it starts over."""
     try:
         if raw["looks"] != FORMAT:
             return None
@@ -109,7 +109,7 @@ def checks_again(
 ) -> tuple[list[Check], dict[str, Decided]]:
     """A shadow's checks at this look, and what is decided of those that are only decided now and then.
 
-    Where fewer requests were counted than at an earlier look they are others, and looking begins anew.
+    If fewer requests were counted than at an earlier look, they are other requests, and it starts over.
     """
     numbers = _numbers(shadow)
     unit = "records" if "written" in shadow["pairs"] else "requests"

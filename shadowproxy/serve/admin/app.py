@@ -133,7 +133,7 @@ def build(sources: Sources) -> ASGIApp:
         shadow = _query(request, "shadow").get("shadow")
         found = await _standing(operated.verdict())
         _check_shadow(shadow, found)
-        # Sentences may quote values from requests: whoever may not see these gets words and counts.
+        # Sentences may quote values from requests: without access to these, only words and counts.
         says = sources.access().error(Kind.PRIVATE, request.scope["headers"]) is None
         return _json(as_json(found, shadow=shadow, says=says))
 
@@ -141,8 +141,8 @@ def build(sources: Sources) -> ASGIApp:
         query = _query(request, "shadow", "when")
         found = await _standing(operated.verdict())
         _check_shadow(query.get("shadow"), found)
-        told = as_json(found, shadow=query.get("shadow"), says=False)
-        return _json(told, 200 if told["verdict"] == _word(query.get("when", "pass")) else 409)
+        answer = as_json(found, shadow=query.get("shadow"), says=False)
+        return _json(answer, 200 if answer["verdict"] == _word(query.get("when", "pass")) else 409)
 
     async def summary(_: Request) -> Response:
         return Response(await _standing(operated.summary()), media_type="application/json")
@@ -154,7 +154,7 @@ def build(sources: Sources) -> ASGIApp:
         except KeyError:
             raise _no_shadow(shadow) from None
         _log.info(
-            "an operator had the standing verdict begin anew%s",
+            "an operator reset the standing verdict%s",
             "" if shadow is None else f" on {shadow}",
             extra={"event": "verdict_reset", "shadow": shadow},
         )

@@ -318,7 +318,7 @@ def document() -> dict[str, Any]:
             "/summary": {"get": _private("All that was counted for the standing verdict", "Summary", "404")},
             "/verdict/reset": {
                 "post": _change(
-                    "Begin the standing verdict anew",
+                    "Reset the standing verdict",
                     "StandingVerdict",
                     _query("shadow", TEXT, "Only with this shadow."),
                     "400",

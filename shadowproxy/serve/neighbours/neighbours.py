@@ -8,7 +8,7 @@ The rules:
    pass on, and a process reads its mailbox before it looks an ID up.
 3. What a process asks a shadow is known to it alone: an ID that another learns is PENDING here until that one tells
    its end. If that one ends before, its successor says so, and the ID is LOST.
-4. A process that is started anew asks one of the others for all IDs, first the one that has run for the longest; until
+4. A process that is started again asks one of the others for all IDs, first the one that has run for the longest; until
    it has them, or PATIENCE is over, it is not `complete`: its maps catch up, and requests to stateful shadows wait. One
    that is not complete itself answers once it is. Others lose nothing.
 """
@@ -290,7 +290,7 @@ class Neighbours:
             waiting.pop((message.shadow, entry.key), None)
 
     def _lose_pending(self, number: int) -> None:
-        """The process of this number was started anew: what its predecessor would have learnt is never learnt."""
+        """The process of this number was started again: what its predecessor would have learnt is never learnt."""
         for (shadow, _), entry in self._told_by.pop(number, {}).items():
             if (pairs := self._maps.get(shadow)) is not None:
                 pairs.told_lost(entry)

@@ -6,7 +6,7 @@ from typing import Final
 from shadowproxy.exchange import Outcome
 
 WIDTH: Final = math.log(1.01)
-"""Each bin is 1 % wider than the one before: a time is told to half a percent."""
+"""Each bin is 1 % wider than the one before: a time is known to half a percent."""
 
 _LEAST: Final = 1e-6
 

@@ -23,7 +23,7 @@ _log = logging.getLogger("shadowproxy")
 class _Ramp:
     """One shadow's. `due` is when it is looked at next; `halted` says why it stands still, None if it does not.
 
-    `told`: the operator's log has its beginning, which it gets with the first look, after the line of the start.
+    `announced`: whether its beginning was logged, at the first look, so that it comes after the line of the start.
     """
 
     settings: RampSettings
@@ -31,7 +31,7 @@ class _Ramp:
     state: RampState
     due: float
     halted: str | None = None
-    told: bool = False
+    announced: bool = False
     raised: int = 0
     back: int = 0
     last: RampStep | None = None
@@ -91,8 +91,8 @@ class Ramps:
         changed = False
         for name, each in self._ramps.items():
             each.due = now + each.settings.look_every
-            if not each.told:
-                each.told = True
+            if not each.announced:
+                each.announced = True
                 _log_begin(name, each.settings)
             if each.halted is not None:
                 continue

@@ -218,7 +218,7 @@ def _shadow(each: ShadowVerdict, *, says: bool) -> dict[str, Any]:
 def _notes(verdict: StandingVerdict) -> list[str]:
     notes = []
     if verdict.began is not None:
-        notes.append(f"it began anew at {verdict.since}: {verdict.began}")
+        notes.append(f"it started over at {verdict.since}: {verdict.began}")
     if verdict.window is not None:
         notes.append(SLIDING)
     if verdict.facts.gaps:

@@ -137,7 +137,7 @@ class Counting:
         return max(0, round(seconds_of(max(self.last.values())) - self.since)) if self.last else 0
 
     def forget(self, shadow: str, since: float) -> None:
-        """Begin anew with one shadow."""
+        """Start over with one shadow."""
         self.gather()
         self.since_of[shadow] = since
         self._note_since()

@@ -102,7 +102,7 @@ class Course:
     def adopt(self, settings: StandingSettings) -> tuple[str, ...] | None:
         """Go on under these settings. The shadows whose counts were dropped; None where all of it started over."""
         counting = self.counting
-        assert counting is not None  # whoever calls has looked
+        assert counting is not None  # the caller has looked
         if (why := why_start_over(counting.settings.key, settings.key)) is not None:
             self.begin(settings, why)
             return None

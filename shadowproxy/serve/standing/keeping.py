@@ -1,4 +1,4 @@
-"""Keeps the state of the standing verdict beside the log, and tells the operator, once, where that cannot be done."""
+"""Keeps the state of the standing verdict beside the log, and logs, once, where that fails."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +83,7 @@ class Keeping:
     def say_trouble(self, why: str) -> None:
         if self._kept:
             self._kept = False
-            line = f"the standing verdict cannot be kept beside the log, and a restart begins anew: {why}"
+            line = f"the standing verdict cannot be kept beside the log, so after a restart it starts over: {why}"
             self._notify(Notice("verdict_trouble", line))
 
     def close(self) -> None:

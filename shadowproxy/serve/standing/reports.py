@@ -95,7 +95,7 @@ class Reports:
         from shadowproxy.compare.report.gates import gates_in
 
         counting = course.counting
-        assert counting is not None  # whoever calls has looked
+        assert counting is not None  # every caller has looked
         settings = counting.settings  # not those that are to be adopted: the counts are not theirs
         counting.turn(time.time())
         self.made_at, begun = time.monotonic(), time.thread_time()

@@ -12,7 +12,7 @@ Its rules:
    come, so that a change of the word is logged, once.
 4. Its state is written every minute while it changes, and at the end; and as soon as it is read again after the program
    was killed, so that no such gap is forgotten. Where that fails it goes on in memory, says so once, and tries again.
-5. An error ends neither the thread nor the log. A report that cannot be made is no READY.
+5. An error ends neither the thread nor the log. While no report can be made, no shadow is READY.
 """
 
 import asyncio
@@ -136,14 +136,14 @@ class Standing:
         return await self._ask(self._saved_summary)
 
     async def reset(self, shadow: str | None = None) -> StandingVerdict:
-        """Begin anew: with all shadows, or one. Raises KeyError for an unknown one, and NotStanding."""
+        """Start over: with all shadows, or one. Raises KeyError for an unknown one, and NotStanding."""
         settings = self._settings
         if settings is not None and shadow is not None and shadow not in settings.shadows:
             raise KeyError(shadow)
         return await self._ask(lambda: self._reset(shadow))
 
     def adopt(self, settings: StandingSettings | None) -> None:
-        """Go on by these settings; begin anew, with all or some shadows, where what was counted is no longer theirs."""
+        """Go on under these settings; start over, with all or some shadows, if they no longer fit what was counted."""
         before, self._settings = self._settings, settings
         if settings is not None and self._thread is None:
             if before is None or not before.counts_with(settings):
@@ -177,7 +177,7 @@ class Standing:
             if answer.set_running_or_notify_cancel():
                 try:
                     answer.set_result(question())
-                except Exception as error:  # noqa: BLE001 - whoever asked gets it
+                except Exception as error:  # noqa: BLE001 - the question gets it as its answer
                     answer.set_exception(NotStanding(defect(error)))
 
         self._commands.put(respond)
@@ -185,7 +185,7 @@ class Standing:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(answer), ANSWERED_WITHIN)
         except TimeoutError:
-            raise NotStanding(f"the recorder has not said its verdict within {ANSWERED_WITHIN:g} s") from None
+            raise NotStanding(f"the recorder did not give its verdict within {ANSWERED_WITHIN:g} s") from None
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
@@ -303,7 +303,7 @@ class Standing:
     def _reset(self, shadow: str | None) -> StandingVerdict:
         course, reports = self._course, self._reports
         if shadow is None or course.counting is None:
-            assert self._settings is not None  # whoever asks has looked
+            assert self._settings is not None  # `_ask` has looked
             course.begin(self._settings, "an operator asked for it")
             reports.clear()
             reports.words_before = {}
@@ -345,4 +345,6 @@ class Standing:
         self._reports.take_ready_back(f"a defect in the proxy: {what}")
         if what not in self._defects and len(self._defects) < 8:
             self._defects.add(what)
-            self._notify(Notice("verdict_trouble", f"a defect in the proxy: the standing verdict suffers: {what}"))
+            self._notify(
+                Notice("verdict_trouble", f"the standing verdict is affected by a defect in the proxy: {what}")
+            )

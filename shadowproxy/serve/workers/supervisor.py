@@ -5,7 +5,7 @@ The rules:
 1. Callers connect to the listening sockets, which every live process is given; balance.py shares the connections out. A
    connection that a live process had not accepted before it ended is accepted by another, or by its successor.
 2. Each live process has its share of `limits.memory` and of the budgets. The recorder writes what all of them hand
-   over. Each is connected to it by a pair of sockets, which the supervisor makes, and makes anew for a new recorder.
+   over. Each is connected to it by a pair of sockets, which the supervisor makes, and makes again for a new recorder.
 3. A process that does not reply in time is not waited for; its last known figures are reported. It is not killed: the
    books say meanwhile what is lost.
 4. A process that ends by itself is restarted, after a longer pause each time: a live process with the operators'

@@ -16,10 +16,10 @@ function verdictPart(shadow) {
     shown: "",
     again: h("button", { type: "button" }, "New candidate"),
   };
-  part.again.setAttribute("aria-label", visible(`Begin the verdict on ${shadow.name} anew`));
+  part.again.setAttribute("aria-label", visible(`Reset the verdict on ${shadow.name}`));
   part.again.addEventListener("click", async () => {
     const path = `verdict/reset?shadow=${encodeURIComponent(shadow.name)}`;
-    await act(part.again, `The verdict on ${shadow.name} begins anew: only requests from now on count.`, "POST", path);
+    await act(part.again, `The verdict on ${shadow.name} starts over: only requests from now on count.`, "POST", path);
     await askVerdicts();
   });
   part.element = h(
