@@ -23,9 +23,11 @@ from test_unusable import admin_of
 from shadowproxy.compare.fold.engines import summarise_files
 from shadowproxy.compare.fold.summary import load
 from shadowproxy.compare.judge.rules import Rules
-from shadowproxy.compare.report.build import to_json
+from shadowproxy.compare.report.build import EXIT_CODES, to_json
+from shadowproxy.compare.report.history import EXIT_STATUSES, HEADLINE_OF
 from shadowproxy.serve.journal.notices import Notice
 from shadowproxy.serve.standing.answer import (
+    HEADLINES,
     SLIDING,
     Facts,
     NotStanding,
@@ -34,6 +36,7 @@ from shadowproxy.serve.standing.answer import (
     as_json,
     shadow_verdict,
     withheld,
+    word_of,
 )
 from shadowproxy.serve.standing.budget import ALWAYS, FoldingBudget
 from shadowproxy.serve.standing.counting import PARTS, Counting
@@ -279,6 +282,11 @@ def test_a_sliding_window_says_that_it_promises_nothing() -> None:
 
 
 # --- the thread -----------------------------------------------------------------------------------------------------
+
+
+def test_its_words_are_those_of_a_report() -> None:
+    assert dict(HEADLINES) == HEADLINE_OF
+    assert {word_of(result): status for result, status in EXIT_CODES.items()} == EXIT_STATUSES
 
 
 class Told(list[Notice]):

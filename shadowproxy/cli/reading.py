@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated")
 
+ADMIN_TOKEN = "SHADOWPROXY_ADMIN_TOKEN"
+"""The variable of the environment with the token of running sidecars."""
+
 
 class Number(click.FloatRange):
     """A range without nan: every comparison with nan is false, so as a limit it would let everything pass."""
@@ -115,14 +118,26 @@ def prediction_of(file: Path | None) -> str | None:
     return prediction if isinstance(prediction, str) and prediction else None
 
 
-def gates_of(file: str | None) -> "Gates":
-    """The limits of the checks, from a file or the defaults."""
+def gates_of(file: str | None, *, min_agreement: float | None = None, max_p99: float | None = None) -> "Gates":
+    """The limits of the checks, from a file or the defaults; an option that is given replaces that of the file."""
+    from dataclasses import replace
+
     from shadowproxy.compare.report.gates import GateError, Gates, load_gates
 
     try:
-        return Gates() if file is None else load_gates(file)
+        gates = Gates() if file is None else load_gates(file)
     except GateError as error:
         raise UserError(str(error)) from None
+    if min_agreement is not None:
+        gates = replace(gates, min_agreement=min_agreement)
+    if max_p99 is not None:
+        gates = replace(gates, p99_ratio=max_p99)
+    return gates
+
+
+def admin_token() -> str | None:
+    """The token of running sidecars, from the environment."""
+    return os.environ.get(ADMIN_TOKEN) or None
 
 
 def spare(logs: Iterable[str], *outputs: "str | Path | None") -> None:

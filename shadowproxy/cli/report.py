@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from shadowproxy.compare.fold.kept import Keeper
     from shadowproxy.compare.fold.summary import Summary
     from shadowproxy.compare.report.figures.types import Judged
-    from shadowproxy.compare.report.gates import Gates
     from shadowproxy.compare.report.history import Look
 
 
@@ -132,7 +131,7 @@ def report(logs: tuple[str, ...], **given: Any) -> None:
     if given["history"] is not None and given["html"] is None:
         raise click.UsageError("--history is drawn in the page: give --html")
     spare((*logs, *filter(None, [given["labels"]]), *given["judged"]), given["html"], given["junit"])
-    gates = gates_with(gates_of(given["gates"]), given)
+    gates = gates_of(given["gates"], min_agreement=given["min_agreement"], max_p99=given["max_p99"])
     endpoint = embeddings_of(logs, given)
     summary = _summary(logs, given)
     from shadowproxy.compare.report.build import exit_code, to_json
@@ -326,14 +325,3 @@ def _late(given: Mapping[str, Any], fields: tuple[tuple[str, str], ...]) -> "Lat
         if given[name] not in (None, ())
     ]
     return Late(tuple(options), tuple(by_hand or (["-c"] if fields else [])), fields)
-
-
-def gates_with(gates: "Gates", given: Mapping[str, Any]) -> "Gates":
-    """The gates with what other options say of them."""
-    from dataclasses import replace
-
-    if given["min_agreement"] is not None:
-        gates = replace(gates, min_agreement=given["min_agreement"])
-    if given.get("max_p99") is not None:
-        gates = replace(gates, p99_ratio=given["max_p99"])
-    return gates

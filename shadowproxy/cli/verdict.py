@@ -1,19 +1,16 @@
 """The command that asks running sidecars for their standing verdict."""
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from shadowproxy.cli.group import EXIT_NO_DATA, UserError, examples, print_error
-from shadowproxy.cli.reading import gates_of
+from shadowproxy.cli.reading import ADMIN_TOKEN, admin_token, gates_of
 
 if TYPE_CHECKING:
     from shadowproxy.compare.report.figures.types import Report
     from shadowproxy.watch.together import Together
-
-_TOKEN = "SHADOWPROXY_ADMIN_TOKEN"  # the variable's name
 
 
 @click.command(
@@ -27,7 +24,9 @@ _TOKEN = "SHADOWPROXY_ADMIN_TOKEN"  # the variable's name
 )
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @click.option("--shadow", metavar="NAME", help="Only this shadow.")
-@click.option("--token", metavar="TOKEN", help=f"The sidecars' admin token; better in the environment, as ${_TOKEN}.")
+@click.option(
+    "--token", metavar="TOKEN", help=f"The sidecars' admin token; better in the environment, as ${ADMIN_TOKEN}."
+)
 @click.option("--allow-missing", is_flag=True, help="Judge by the sidecars that answer, if some do not.")
 @click.option(
     # Its variable is that of the long name: SHADOWPROXY_VERDICT__GATES is a section of the configuration.
@@ -61,7 +60,7 @@ def verdict(urls: tuple[str, ...], **given: Any) -> None:
             raise click.UsageError(f"{url} is no address of an admin port, such as http://127.0.0.1:9901")
     if len(set(urls)) < len(urls):
         raise click.UsageError("an address is given twice, and would count twice")
-    together = ask(urls, given["token"] or os.environ.get(_TOKEN) or None, allow_missing=given["allow_missing"])
+    together = ask(urls, given["token"] or admin_token(), allow_missing=given["allow_missing"])
     for each in together.missing:
         print_error(each.error or "")
     if together.wrong is not None:

@@ -1,6 +1,5 @@
 """The command that looks at a log at intervals, and reports each change of the verdict."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 from shadowproxy.cli.group import UserError, examples, print_error
 from shadowproxy.cli.reading import (
     Number,
+    admin_token,
     by_configuration,
     by_which_rules,
     gates_of,
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from shadowproxy.watch.labels import Files, Query
     from shadowproxy.watch.look import Plan
     from shadowproxy.watch.webhook import Webhook
-
-_TOKEN = "SHADOWPROXY_ADMIN_TOKEN"  # the variable's name
 
 
 @click.command(
@@ -143,7 +141,6 @@ def watch(logs: tuple[str, ...], **given: Any) -> None:
 
 
 def _plan(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Plan":
-    from shadowproxy.cli.report import gates_with
     from shadowproxy.pointers import pattern_segments, pointer_segments
     from shadowproxy.watch.labelled import Windows
     from shadowproxy.watch.look import Plan
@@ -174,9 +171,9 @@ def _plan(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Plan":
         windows=Windows(tuple(spans)),
         fields=tuple(fields),
         shadow=given["shadow"],
-        gates=gates_with(gates_of(given["gates"]), given),
+        gates=gates_of(given["gates"], min_agreement=given["min_agreement"]),
         labels=labels,
-        token=os.environ.get(_TOKEN) or None,
+        token=admin_token(),
         posts=given["webhook"] is not None,
     )
 

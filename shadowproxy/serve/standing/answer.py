@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # live processes know the words, and import no rules
 
 Word: TypeAlias = Literal["pass", "fail", "inconclusive", "no_data"]
 
+# A report's words: compare/report/history.py has the same, but live processes must not import that room.
 WORDS: Final[tuple[Word, ...]] = ("pass", "fail", "inconclusive", "no_data")
 WORST_FIRST: Final[tuple[Word, ...]] = ("fail", "inconclusive", "no_data", "pass")
 HEADLINES: Final[Mapping[Word, str]] = {
