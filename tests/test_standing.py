@@ -332,10 +332,11 @@ async def test_the_state_outlives_the_process_and_a_killed_one_is_said(tmp_path:
 async def test_a_program_that_is_killed_again_and_again_is_not_ready_by_what_it_counted_before(tmp_path: Path) -> None:
     first = begun(tmp_path, Told())
     await first.verdict()
+    file = tmp_path / ".standing-h.json"
+    assert json.loads(file.read_bytes())["closed"] is False  # from the beginning on
     first.offer([(each, SETTINGS) for each in now_lines(1)])
     await first.verdict()
     await asyncio.to_thread(first.close, 5)
-    file = tmp_path / ".standing-h.json"
     for gaps in (1, 2, 3):
         kept = json.loads(file.read_bytes())
         last = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())

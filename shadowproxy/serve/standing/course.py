@@ -65,11 +65,13 @@ class Course:
     def resume(self, settings: StandingSettings, opened: float, words: tuple[StandingWord, ...]) -> bool:
         """Go on with what was kept, if it is of the same systems; otherwise begin, as of `opened`, and return False.
 
-        After the program was killed it is written at once, with `words`: it may be killed again within a minute.
+        The first beginning is written at once, with `words`, and so is what a killed program had left: the program may
+        be killed again within a minute.
         """
         raw = None if self._keeping.lock() is False else self._keeping.read()
         if raw is None:
             self.begin(settings, None, opened)
+            self.save(words, closed=False)
             return False
         if (why := self._why_not_resumed(settings, raw)) is not None:
             self.begin(settings, why)
