@@ -197,7 +197,8 @@ def test_a_shadow_without_a_request_is_no_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["shadow-log"], ["http://h:1", "http://h:1"], ["--json", "--markdown", "http://h:1"], []]
+    "arguments",
+    [["shadow-log"], ["http://h:x"], ["http://h:1", "http://h:1"], ["--json", "--markdown", "http://h:1"], []],
 )
 def test_a_wrong_command_line_is_a_usage_error(arguments: list[str]) -> None:
     assert asked(*arguments).exit_code == 2

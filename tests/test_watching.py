@@ -663,6 +663,11 @@ def test_a_sidecar_is_known_by_its_address() -> None:
     assert is_sidecar("https://user:secret@admin.example/pod/")
     assert not is_sidecar("https://logs.example/a.jsonl.zst")
     assert not is_sidecar("s3://logs/")
+    for wrong in ("http://", "http://h:99999", "http://h:-5", "http://h:abc", "http://[::1", "http://h:0"):
+        with pytest.raises(ValueError, match="is no address, such as"):
+            is_sidecar(wrong)
+    with pytest.raises(ValueError, match=r"^h:x is no address"):
+        is_sidecar("http://user:secret@h:x")
     assert shown("https://user:secret@admin.example:99/pod?x=y") == "https://admin.example:99"
 
 

@@ -56,7 +56,11 @@ def verdict(urls: tuple[str, ...], **given: Any) -> None:
     from shadowproxy.watch.together import ask
 
     for url in urls:
-        if not is_sidecar(url):
+        try:
+            known = is_sidecar(url)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        if not known:
             raise click.UsageError(f"{url} is no address of an admin port, such as http://127.0.0.1:9901")
     if len(set(urls)) < len(urls):
         raise click.UsageError("an address is given twice, and would count twice")

@@ -157,10 +157,10 @@ def _plan(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Plan":
             pattern_segments(pointer, deep=False)
         pointer_segments(given["label_key"] or "")
         labels = _labels(given)
+        sidecars = tuple(each for each in logs if is_sidecar(each))
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from None
-    sidecars = tuple(each for each in logs if is_sidecar(each))
-    files = tuple(each for each in logs if not is_sidecar(each))
+    files = tuple(each for each in logs if each not in sidecars)
     if labels is not None and not files:
         raise click.UsageError("labels are matched with requests: give a LOG, sidecars have only counts")
     spans = sorted({_seconds("--label-window", each) for text in given["windows"] for each in text.split(",")})

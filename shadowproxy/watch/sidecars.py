@@ -19,8 +19,14 @@ class SidecarError(Exception):
 
 
 def is_sidecar(path: str) -> bool:
-    """Whether this is a sidecar's address, not that of a log's file on a web server."""
-    parts = urlsplit(path)
+    """Whether this is a sidecar's address, not that of a log's file on a web server. Raises ValueError for neither."""
+    try:
+        parts = urlsplit(path)
+        usable = parts.scheme not in ("http", "https") or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # a port that is none, or half of an IPv6 address
+        usable = False
+    if not usable:
+        raise ValueError(f"{path.rpartition('@')[2]} is no address, such as http://127.0.0.1:9901")
     return parts.scheme in ("http", "https") and not parts.path.endswith(_LOG_ENDINGS)
 
 
@@ -57,6 +63,10 @@ def summary_of(url: str, token: str | None) -> bytes:
                 raw += piece
                 if len(raw) > _LARGEST:
                     raise SidecarError(f"{shown(url)} sends more than a summary has")
+    except UnicodeEncodeError:
+        raise SidecarError(
+            f"{shown(url)} cannot be asked: the admin token has characters that no header field has"
+        ) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SidecarError(f"{shown(url)} cannot be asked: {type(error).__name__}") from None
     try:
