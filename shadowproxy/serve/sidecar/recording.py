@@ -20,15 +20,12 @@ from shadowproxy.redaction import Redaction
 from shadowproxy.serve.journal.queue import Encode
 from shadowproxy.serve.journal.settings import Settings
 from shadowproxy.serve.policy.rewrite import Rewrite
-from shadowproxy.serve.sidecar.specs import JournalSpec, RecorderSpec
+from shadowproxy.serve.sidecar.specs import CALLABLE, JournalSpec, RecorderSpec
 from shadowproxy.serve.standing.settings import StandingSettings
 from shadowproxy.serve.telemetry import generative
 from shadowproxy.serve.telemetry.generative import Attributes
 from shadowproxy.serve.telemetry.spans import Destination
 from shadowproxy.serve.upload.job import Job
-
-CALL = "call:"
-"""How what identifies a callable begins."""
 
 Seen: TypeAlias = Callable[[bytes, Mapping[str, Verdict | None]], object]
 Trace: TypeAlias = Callable[
@@ -108,7 +105,7 @@ def standing(spec: RecorderSpec, began: float) -> StandingSettings | None:
         rules=rules(spec),
         fields=((named, named),) if named else (),
         live=section.live,
-        shadows={name: f"{id} {began}" if id.startswith(CALL) else id for name, id in section.shadows.items()},
+        shadows={name: f"{id} {began}" if id.startswith(CALLABLE) else id for name, id in section.shadows.items()},
     )
 
 

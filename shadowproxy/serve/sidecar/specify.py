@@ -35,6 +35,7 @@ from shadowproxy.redaction import Redaction
 from shadowproxy.serve.policy.ramping import RampSettings
 from shadowproxy.serve.sidecar.room import share_out_memory
 from shadowproxy.serve.sidecar.specs import (
+    CALLABLE,
     EndpointSpec,
     JournalSpec,
     ListenTlsSpec,
@@ -69,7 +70,7 @@ def specify_companion(companion: Companion) -> Specs:
     destinations = {name: (urls[name], paths) for name, (_, paths) in specs.recorder.destinations.items()}
     standing = specs.recorder.standing
     if standing is not None:
-        programs = {name: f"call:{name}" for name in candidates}
+        programs = {name: f"{CALLABLE}{name}" for name in candidates}
         standing = replace(standing, shadows={**standing.shadows, **programs})
     here = {"live", "listen", "listen_tls", "workers", "forwarded", "control"}
     shown_values = {key: value for key, value in specs.recorder.shown.items() if key not in here}
@@ -99,7 +100,7 @@ def _in_companion(name: str, shadow: ShadowSpec, candidates: Mapping[str, int | 
     match = shadow.match
     if match.methods == REPEATABLE:
         match = replace(match, methods=(*REPEATABLE, CALL))
-    endpoint = replace(shadow.endpoint, url=f"call:{name}") if name in candidates else shadow.endpoint
+    endpoint = replace(shadow.endpoint, url=f"{CALLABLE}{name}") if name in candidates else shadow.endpoint
     return replace(shadow, match=match, endpoint=endpoint)
 
 

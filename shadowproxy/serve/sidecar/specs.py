@@ -14,6 +14,9 @@ from shadowproxy.exchange import CONTROL, Fields
 from shadowproxy.serve.policy.ramping import RampSettings
 from shadowproxy.serve.state.settings import StateSettings
 
+CALLABLE = "call:"
+"""How the address of a shadow that is a Python callable begins; its name follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsSpec:
