@@ -100,7 +100,7 @@ def test_from_options_it_writes_the_file_and_its_schema(here: Path, capsys: pyte
     assert (here / named).read_bytes() == FILE.read_bytes()
     told = capsys.readouterr().out
     assert "shadowproxy check -c mine.yaml" in told
-    assert "shadowproxy report logs" in told
+    assert "shadowproxy report logs -c mine.yaml" in told
 
 
 def test_the_commands_to_go_on_with_are_quoted_for_a_shell(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +111,7 @@ def test_the_commands_to_go_on_with_are_quoted_for_a_shell(here: Path, capsys: p
     assert capsys.readouterr().out.splitlines()[1:] == [
         "  shadowproxy check -c 'my file.yaml'",
         "  shadowproxy serve -c 'my file.yaml'",
-        "  shadowproxy report 'my logs'",
+        "  shadowproxy report 'my logs' -c 'my file.yaml'",
     ]
 
 

@@ -80,9 +80,9 @@ def init(live: str | None, shadows: tuple[str, ...], log: str | None, output: Pa
     _write(output, text, replace=force)
     _write(schema, _schema(), replace=True)
     click.echo(f"Written: {output}, and {schema} for editors. Next:")
-    for words in (["check", "-c", str(output)], ["serve", "-c", str(output)], ["report", made_log]):
+    for words in (["check"], ["serve"], ["report", made_log]):
         if words != ["report", "-"]:
-            click.echo(f"  {shlex.join(['shadowproxy', *words])}")
+            click.echo(f"  {shlex.join(['shadowproxy', *words, '-c', str(output)])}")
 
 
 def _refuse(output: Path, schema: Path) -> None:

@@ -75,7 +75,7 @@ log:
   # Credentials are never written. What else is not to be: values in JSON, header fields, parameters of the query.
   redact: {{json: [], headers: [], query: []}}
 
-# When two answers are the same. `shadowproxy report` says which differences it finds.
+# When two answers are the same. `shadowproxy report -c {file}` compares by this, and says what differs.
 compare:
   ignore: []                # places that do not count, such as /created or /items/*/id
   tolerance: {{}}             # by how much numbers may differ: {{/score: 0.001}}
