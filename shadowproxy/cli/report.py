@@ -296,7 +296,7 @@ def _looks(file: Path | None) -> "Sequence[Look]":
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
     if found is None or (found.unreadable and not found.looks):
-        raise UserError(f"{file} is no history that shadowproxy watch has kept")
+        raise UserError(f"{file} is not a history of shadowproxy watch")
     return found.looks
 
 

@@ -182,7 +182,7 @@ def _bodies_form(value: object) -> str:
 class Sample:
     """Which share is written of the exchanges whose answers match, and of those for which no shadow was chosen.
 
-    `slow`: an exchange in which a shadow took so many times as long as live is always written; null: without this.
+    `slow`: an exchange in which a shadow took this many times as long as live is always written; null: without this.
     """
 
     match: PositiveShare = 1.0

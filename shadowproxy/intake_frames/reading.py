@@ -1,4 +1,4 @@
-"""Reads what a frame says. What is not of the form is `Malformed`, with the reason; nothing here raises."""
+"""Reads frames. One of the wrong form becomes `Malformed`, with the reason; nothing here raises."""
 
 import re
 from typing import Any, Final, TypeAlias
@@ -15,7 +15,7 @@ _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
 class _NotRead(Exception):
-    """What a head says is not of the form."""
+    """A head that has not the right form."""
 
 
 _Head: TypeAlias = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Makes frames of what is to be said."""
+"""Makes frames, with one function for each kind."""
 
 import struct
 from collections.abc import Mapping

@@ -98,7 +98,7 @@ def post(history: HistoryFile, outputs: Outputs) -> None:
 
 
 def run(looking: Looking, history: HistoryFile, outputs: Outputs, every: float, stopping: Stopping) -> None:
-    """Look now and then every so many seconds, until the program is to end.
+    """Look now, and again each time `every` seconds have passed, until the program is to end.
 
     The first look raises what `look_once` raises. A later failure is printed, and the next look tries again.
     """

@@ -63,7 +63,7 @@ class State:
             if self.get("format") != FORMAT:
                 raise StateError(f"{path} is of another version: remove it to begin again, the history stays")
         except sqlite3.Error as error:
-            raise StateError(f"{path} is no state of shadowproxy watch that can be read: {error}") from None
+            raise StateError(f"{path} cannot be read as the state of shadowproxy watch: {error}") from None
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ HEADLINES: Final[Mapping[Word, str]] = {
 SCHEMA: Final = 1
 
 MOST_UNSEEN: Final = 0.05
-"""The share of the records that may be lost or shed: they are lost where load is high, and are no fair sample."""
+"""The share of the records that may be lost or shed: load is high where they are, so the others are no fair sample."""
 
 MOST_LONG: Final = 0.005
 """The share of the records that may be too long to be counted: what long answers have in common is not counted at all,
@@ -37,8 +37,8 @@ STALE: Final = 24 * 3600.0
 """Seconds after the last request from which on nothing is known of the shadow any more."""
 
 SLIDING: Final = (
-    "a sliding window is right at each look, and makes no promise for several: who looks often will sooner or later "
-    "see a wrong word"
+    "a sliding window is right at each single look, but not over many: of many looks, sooner or later one shows a "
+    "wrong word"
 )
 
 
@@ -169,13 +169,16 @@ def withheld(facts: Facts, last: str | None, now: float | None = None) -> str | 
     """Why READY is not said though every check passes."""
     all_records = facts.records + facts.lost
     if all_records and facts.lost > MOST_UNSEEN * all_records:
-        return f"{facts.lost:,} of {all_records:,} requests have no record: those that have are no fair sample"
-    if facts.shed > MOST_UNSEEN * max(1, facts.records):
         return (
-            f"{facts.shed:,} of {facts.records:,} records were not counted for want of time: the rest is no fair sample"
+            f"{facts.lost:,} of {all_records:,} requests have no record, so those that have one are not a fair sample"
         )
+    if facts.shed > MOST_UNSEEN * max(1, facts.records):
+        missing = f"{facts.shed:,} of {facts.records:,} records"
+        return f"there was no time to count {missing}, so the others are not a fair sample"
     if facts.long > MOST_LONG * max(1, facts.records):
-        return f"{facts.long:,} of {facts.records:,} records were too long to be counted: what these have is not known"
+        return (
+            f"{facts.long:,} of {facts.records:,} records were too long to be counted, so what they hold is not known"
+        )
     if facts.gaps * GAP > MOST_UNSEEN * facts.seconds:
         times = "once" if facts.gaps == 1 else f"{facts.gaps} times"
         return f"the recorder was killed {times} in {facts.seconds:,} s: up to a minute is missing each time"
@@ -226,5 +229,5 @@ def _notes(verdict: StandingVerdict) -> list[str]:
         times = "once" if verdict.facts.gaps == 1 else f"{verdict.facts.gaps} times"
         notes.append(f"the recorder was killed {times}: up to a minute of records is missing each time")
     if verdict.level:
-        notes.append(f"one record in {1 << verdict.level} is counted at present, as often as it stands for others")
+        notes.append(f"one record in {1 << verdict.level} is counted at present, and stands for all of them")
     return notes

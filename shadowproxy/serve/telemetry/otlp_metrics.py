@@ -55,7 +55,7 @@ def _interval(given: str | None) -> float:
     try:
         return min(max(float(given) / 1000.0, _SHORTEST), _LONGEST)
     except ValueError:
-        words = f'{_INTERVAL}: "{given}" is no number of milliseconds; {EVERY:.0f} s is used'
+        words = f'{_INTERVAL}: "{given}" is not a number of milliseconds, so {EVERY:.0f} s is used'
         _log.warning("%s", words, extra={"event": "tracing_set_up"})
         return EVERY
 
