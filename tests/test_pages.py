@@ -232,4 +232,6 @@ def test_the_page_of_exit_statuses_has_every_command_that_says_a_status() -> Non
         if "xit status" in " ".join((command.help or "").split())
     }
     assert len(says) > 8
-    assert says - {row.split()[0] for row in re.findall(r"^\| `([\w -]+)` \|", page, re.MULTILINE)} == set()
+    rows = re.findall(r"^\| `([\w -]+)` \|", page, re.MULTILINE)
+    assert says - {row.split()[0] for row in rows} == set()
+    assert len(set(rows)) == len(rows)
