@@ -383,8 +383,12 @@ async def test_what_is_lost_while_nothing_is_written_is_in_the_next_answer() -> 
     await standing.verdict()
     standing.offer([(each, SETTINGS) for each in now_lines(30)])
     assert (await standing.verdict()).facts.lost == 0
-    standing.note_lost(7)
+    standing.note_lost(5)  # what another recorder had lost before this one began
+    standing.note_lost(12)
     assert (await standing.verdict()).facts.lost == 7
+    assert (await standing.reset()).facts.lost == 0
+    standing.note_lost(13)
+    assert (await standing.verdict()).facts.lost == 1
     await asyncio.to_thread(standing.close, 5)
 
 

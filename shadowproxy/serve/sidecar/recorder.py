@@ -48,6 +48,9 @@ LAST_SEGMENT = 5.0
 LAST_COUNT = 5.0
 """Seconds that stopping waits for the last records to be counted."""
 
+LOSSES_EVERY = 5.0
+"""Seconds after which the standing verdict is told what was lost by now."""
+
 APART = 4
 """Processes of each number that have ended, whose counts are kept apart: what ended may be their connection alone."""
 
@@ -130,6 +133,7 @@ class RecorderSide(Opened):
         self._oldest: dict[str, int] = {}
         self._until = 0.0
         self._admin: AsyncExitStack | None = None
+        self._noting: asyncio.TimerHandle
         self.inbox: Inbox
 
     def __repr__(self) -> str:
@@ -152,7 +156,17 @@ class RecorderSide(Opened):
         self.uploads.job = recording.upload_job(self._spec)
         self.inbox = Inbox(self.journal, self._encoder, on_note=self._note_oldest, on_end=self._end)
         stack.push_async_callback(self._close_inbox)
+        self._note_losses()
+        stack.callback(self._stop_noting)
         self._admin = await stack.enter_async_context(AsyncExitStack())
+
+    def _note_losses(self) -> None:
+        """Tell the standing verdict now and then what was lost, whoever asks for metrics or not."""
+        self._noting = asyncio.get_running_loop().call_later(LOSSES_EVERY, self._note_losses)
+        self.census()
+
+    def _stop_noting(self) -> None:
+        self._noting.cancel()
 
     async def serve_admin(self, channel: socket.socket) -> None:
         """Answer operators whose requests come over `channel`, until the end."""
@@ -339,9 +353,11 @@ class _Operated:
         return self._side.recent.find(record)
 
     async def verdict(self) -> StandingVerdict:
+        self._side.census()  # what was lost by now withholds READY
         return await self._side.standing.verdict()
 
     async def summary(self) -> bytes:
+        self._side.census()
         return await self._side.standing.summary()
 
     async def reset_verdict(self, shadow: str | None) -> StandingVerdict:

@@ -34,7 +34,8 @@ class Course:
         self.saved_at = 0.0
         self._keeping = keeping
         self._instance = ""
-        self._lost_before = 0
+        self._lost_first: int | None = None  # by the program's other processes, before this one
+        self._lost_before: int | None = None  # before the beginning; None: `_lost_first`
         self._lost_now: int | None = None
 
     def __repr__(self) -> str:
@@ -42,12 +43,15 @@ class Course:
 
     def note_lost(self, lost: int) -> None:
         """How many exchanges have no record, since the program's start. For any thread."""
+        if self._lost_first is None:
+            self._lost_first = lost
         self._lost_now = lost
 
     @property
     def lost(self) -> int:
         """Exchanges without a record since the beginning."""
-        return self.facts.lost + max(0, (self._lost_now or 0) - self._lost_before)
+        before = self._lost_first if self._lost_before is None else self._lost_before
+        return self.facts.lost + max(0, (self._lost_now or 0) - (before or 0))
 
     # --- where it begins and goes on ---------------------------------------------------------------------------------
 
@@ -60,7 +64,7 @@ class Course:
         self.began = why
         self.changed = True
         self._instance = os.urandom(8).hex()
-        self._lost_before = self._lost_now or 0
+        self._lost_before = self._lost_now if since is None else None
 
     def resume(self, settings: StandingSettings, opened: float, words: tuple[StandingWord, ...]) -> bool:
         """Go on with what was kept, if it is of the same systems; otherwise begin, as of `opened`, and return False.
@@ -96,7 +100,7 @@ class Course:
             self._keeping.say_trouble(str(error)[:120])
             return "what was kept cannot be read"
         self.counting, self.facts, self.began, self._instance = counting, facts, began, instance
-        self._lost_before = self._lost_now or 0
+        self._lost_before = None
         _forget_changed(counting, before, settings)
         self.changed = True
         return None
