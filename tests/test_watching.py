@@ -740,8 +740,10 @@ def test_sidecars_counts_are_added_and_one_that_is_gone_keeps_its_last(
         ({"instance": "sidecar 0"}, "are the same sidecar, and would count twice; it is not counted"),
         ({"key": {"rules": "others", "fields": []}}, "compares by other rules"),
         ({"shadows": {"challenger": "http://10.0.0.9"}}, "different candidates by this name"),
-        ({"counted": {"records": 900, "folded": 0, "shed": 900} | OTHERS}, "were not counted"),
+        ({"counted": {"records": 900, "folded": 0, "shed": 900} | OTHERS}, "there was no time to count"),
         ({"counted": None}, "another version"),
+        ({"gates": {"errors": 0.001}}, "different gates"),
+        ({"gates": {"unknown": 1}, "instance": "sidecar 0"}, "are the same sidecar"),
     ],
 )
 def test_sidecars_that_cannot_be_added_up_withhold_ready(
@@ -754,6 +756,20 @@ def test_sidecars_that_cannot_be_added_up_withhold_ready(
     assert status == 3, err
     assert said in err
     assert read_history(tmp_path / "h.jsonl").looks[-1]["verdict"] == "inconclusive"
+
+
+def test_sidecars_are_judged_by_their_own_gates(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHADOWPROXY_ADMIN_TOKEN", "t0ken")
+    (tmp_path / "gates.yaml").write_text("drift: null\n")
+    strict = told(tmp_path, 1800, gates={"errors": 0.0001})
+    with sidecar(strict, "t0ken") as url:
+        status, _, err = run("watch", url, "--history", tmp_path / "h.jsonl", "--once")
+        assert (status, "errors needs about" in err) == (3, True), err
+        gates = ("--gates", tmp_path / "gates.yaml")
+        assert run("watch", url, "--history", tmp_path / "g.jsonl", "--once", *gates)[0] == 0
+    with sidecar(told(tmp_path, 1800, gates={"unknown": 1}), "t0ken") as url:
+        status, _, err = run("watch", url, "--history", tmp_path / "u.jsonl", "--once")
+        assert (status, "unknown" in err) == (3, True), err
 
 
 def test_a_history_is_read_up_to_its_most_looks() -> None:

@@ -172,6 +172,7 @@ def _plan(logs: tuple[str, ...], given: Mapping[str, Any]) -> "Plan":
         fields=tuple(fields),
         shadow=given["shadow"],
         gates=gates_of(given["gates"], min_agreement=given["min_agreement"]),
+        own_gates=given["gates"] is not None or given["min_agreement"] is not None,
         labels=labels,
         token=admin_token(),
         posts=given["webhook"] is not None,

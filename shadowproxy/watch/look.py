@@ -21,7 +21,7 @@ from shadowproxy.compare.judge.rules import Rules
 from shadowproxy.compare.report.checks.check import Check, Finding, Result
 from shadowproxy.compare.report.figures.types import Labels, Report, ShadowFigures, ShadowReport
 from shadowproxy.compare.report.figures.whole import figures_of
-from shadowproxy.compare.report.gates import Gates
+from shadowproxy.compare.report.gates import GateError, Gates
 from shadowproxy.compare.report.history import (
     FORMAT,
     Change,
@@ -42,7 +42,7 @@ from shadowproxy.watch.labelled import ALL, Windows, due_in, how_they_differ, ta
 from shadowproxy.watch.labels import Files, Query
 from shadowproxy.watch.sidecars import did_not_answer
 from shadowproxy.watch.state import State, StateError
-from shadowproxy.watch.together import AT_ONCE, CHECK, Sidecar, asked, conflict, withheld_by
+from shadowproxy.watch.together import AT_ONCE, CHECK, UNLIKE_GATES, Sidecar, asked, common_gates, conflict, withheld_by
 
 _LOG: Final = "log"
 _BEFORE_THE_FIRST: Final[Word] = "no_data"
@@ -56,6 +56,7 @@ class Plan:
     Attributes:
         logs: paths and addresses of logs.
         sidecars: addresses of admin ports.
+        own_gates: whether `gates` were given; sidecars are judged by their own otherwise.
         token: for the sidecars.
         labels: where labels come from; `key` is the field that they are joined by.
         posts: whether changes are posted to a webhook.
@@ -68,6 +69,7 @@ class Plan:
     fields: tuple[FieldPlaces, ...] = ()
     shadow: str | None = None
     gates: Gates = field(default_factory=Gates)
+    own_gates: bool = True
     labels: Files | Query | None = None
     token: str | None = field(default=None, repr=False)
     posts: bool = False
@@ -119,7 +121,7 @@ class Looking:
                 base.absorb(saved)
             summary = self._with_labels(base, now, faults, strict=strict)
             looks = self._state.get("looks")
-            report, after = report_again(summary, self._plan.gates, None if looks is None else read_looks(looks))
+            report, after = report_again(summary, self._gates(), None if looks is None else read_looks(looks))
             self._state.put("looks", after)
             self._withhold(report, now)
             if self._plan.labels is not None:
@@ -195,10 +197,28 @@ class Looking:
         if missing := [answer.url for answer in answers if answer.error is not None]:
             self._unknown.append(did_not_answer(missing, len(answers)))
 
+    def _abouts(self) -> list[dict[str, Any]]:
+        """What each sidecar said of its counts last."""
+        kept = [self._state.get(f"about of {hashed_hex(url)}") for url in self._plan.sidecars]
+        return [about for about in kept if about is not None and "shadows" in about]
+
+    def _gates(self) -> Gates:
+        """What was given; otherwise what the sidecars allow, if they allow the same."""
+        abouts = self._abouts()
+        if self._plan.own_gates or not abouts:
+            return self._plan.gates
+        try:
+            found = common_gates(abouts)
+        except GateError as error:  # of another version
+            self._unknown.append(str(error))
+            return self._plan.gates
+        if found is None:
+            self._unknown.append(UNLIKE_GATES)
+        return found or self._plan.gates
+
     def _withhold(self, report: Report, now: datetime) -> None:
         """Say READY of no shadow of which the sidecars have counted too little."""
-        kept = [self._state.get(f"about of {hashed_hex(url)}") for url in self._plan.sidecars]
-        abouts = [about for about in kept if about is not None and "shadows" in about]
+        abouts = self._abouts()
         for name, shadow in report["shadows"].items() if self._plan.sidecars else ():
             why = self._unknown[0] if self._unknown else withheld_by(abouts, name, now.timestamp())
             if why is not None and shadow["verdict"]["result"] == "pass":

@@ -24,6 +24,8 @@ from shadowproxy.watch.sidecars import SidecarError, did_not_answer, shown, summ
 AT_ONCE: Final = 16
 """Sidecars that are asked at once."""
 
+UNLIKE_GATES: Final = "the sidecars are configured with different gates: give --gates"
+
 CHECK: Final = "sidecars"
 """The name of the check that withholds READY."""
 
@@ -40,12 +42,16 @@ class Sidecar:
 
 @dataclass(slots=True)
 class Together:
-    """What all of them said. `wrong` is why they cannot be added up; `notes` is what else is to be said."""
+    """What all of them said. `wrong` is why they cannot be added up; `notes` is what else is to be said.
+
+    `unlike`: the gates are the default ones as those of the sidecars differ.
+    """
 
     sidecars: Sequence[Sidecar]
     allow_missing: bool = False
     wrong: str | None = None
     notes: list[str] = field(default_factory=list)
+    unlike: bool = False
 
     def __post_init__(self) -> None:
         self.wrong = conflict(self.answered)
@@ -64,13 +70,15 @@ class Together:
         return sorted({min(each.about["since"].values(), default="") for each in self.answered} - {""})
 
     def gates(self) -> Gates:
-        """What they allow, if all allow the same; else the defaults, which a note says. Raises GateError."""
-        given = [each.about["gates"] for each in self.answered]
-        if given and all(each == given[0] for each in given):
-            return gates_in(given[0], "the sidecars' gates")
-        if given:
-            self.notes.append("the sidecars are configured with different gates: the default ones are used")
-        return Gates()
+        """What they allow, if all allow the same; else the defaults, which a note says and which withhold READY.
+
+        Raises GateError.
+        """
+        found = common_gates([each.about for each in self.answered])
+        self.unlike = found is None
+        if found is None:
+            self.notes.append(f"{UNLIKE_GATES}; the default ones are used")
+        return found or Gates()
 
     def report(self, gates: Gates, shadow: str | None = None) -> Report:
         """The report on all that they counted."""
@@ -93,7 +101,17 @@ class Together:
         """Why the shadow is not READY even if every check passes."""
         if self.missing and not self.allow_missing:
             return did_not_answer([each.url for each in self.missing], len(self.sidecars))
+        if self.unlike:
+            return UNLIKE_GATES
         return withheld_by([each.about for each in self.answered], shadow)
+
+
+def common_gates(abouts: Sequence[Mapping[str, Any]]) -> Gates | None:
+    """What these sidecars allow; None if they do not allow the same. Raises GateError."""
+    given = [each["gates"] for each in abouts]
+    if any(each != given[0] for each in given):
+        return None
+    return gates_in(given[0], "the sidecars' gates") if given else Gates()
 
 
 def withheld_by(abouts: Sequence[Mapping[str, Any]], shadow: str, now: float | None = None) -> str | None:
