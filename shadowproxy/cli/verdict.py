@@ -61,7 +61,7 @@ def verdict(urls: tuple[str, ...], **given: Any) -> None:
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         if not known:
-            raise click.UsageError(f"{url} is no address of an admin port, such as http://127.0.0.1:9901")
+            raise click.UsageError(f"{url} is not the address of an admin port, such as http://127.0.0.1:9901")
     if len(set(urls)) < len(urls):
         raise click.UsageError("an address is given twice, and would count twice")
     together = ask(urls, given["token"] or admin_token(), allow_missing=given["allow_missing"])
