@@ -244,7 +244,8 @@ async def serve_crowd(name: str, directory: Path, well: Party) -> tuple[str, dic
                 (port,) = re.findall(r"admin http://[0-9.]+:([0-9]+)", "\n".join(ill.program.said))
                 for _ in range(80):  # silent ones at the admin port, too
                     await probing.enter_async_context(await Caller.to(("127.0.0.1", int(port))))
-            ready = asyncio.ensure_future(ask_ready(int(port))) if kind.few_files else None
+            enough = asyncio.Event()
+            ready = asyncio.ensure_future(ask_ready(int(port), enough)) if kind.few_files else None
             forming = Forming(ill)
             async with Crowd(name, ill.program.address):
                 other = await forming.end()
@@ -255,7 +256,7 @@ async def serve_crowd(name: str, directory: Path, well: Party) -> tuple[str, dic
                     latency = await compare(well, ill)
                 is_ready = ready is None or not ready.done()
                 if ready is not None:
-                    ready.cancel()
+                    enough.set()
                     await asyncio.gather(ready, return_exceptions=True)
         found = {
             "answers that are not live's": ill.wrong,
