@@ -732,7 +732,7 @@ async def test_the_exit_status_says_whether_all_were_answered(tmp_path: Path) ->
         ((), "give --to URL"),
         (("--to", "ftp://a"), "--to: must begin with http"),
         (("--to", "http://a", "--timeout", "3x"), "--timeout: is not a duration"),
-        (("--to", "http://a", "--name", "Bad"), "--name Bad: is not a name for a shadow"),
+        (("--to", "http://a", "--name", "b d"), "--name b d: is not a name for a shadow"),
         (("--to", "http://a", "--rate", "0"), "--rate"),
         (("--to", "http://a", "--rate", "5", "--full-speed"), "not both"),
         (("--to", "http://a", "--header", "Authorization: Bearer x"), "every process of this machine"),
