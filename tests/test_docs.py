@@ -274,7 +274,7 @@ def test_the_example_serves_what_live_answers(tmp_path: Path, ports: dict[str, s
         running.communicate(timeout=30)
     assert running.returncode == 0
     assert done.stdout == '{"p": [0.5], "from": "live"}'
-    (segment,) = (tmp_path / "shadow-log").iterdir()
+    (segment,) = (tmp_path / "shadow-log").glob("[!.]*")
     (line,) = segment.read_text().splitlines()
     assert '"from": "live"' in line
     assert '"from": "challenger"' in line

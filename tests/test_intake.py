@@ -122,7 +122,9 @@ async def companion(directory: Path, **keys: Any) -> AsyncIterator[tuple[Sidecar
 
 
 def records(directory: Path) -> list[dict[str, Any]]:
-    lines = [line for segment in sorted((directory / "log").iterdir()) for line in segment.read_bytes().splitlines()]
+    lines = [
+        line for segment in sorted((directory / "log").glob("[!.]*")) for line in segment.read_bytes().splitlines()
+    ]
     return [json.loads(line) for line in lines]
 
 

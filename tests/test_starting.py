@@ -267,7 +267,7 @@ sys.exit(run(config.load(file), file))
             status, said = await start.ended()
     assert status == 0
     assert json.loads(said.splitlines()[-1])["event"] == "stopped"
-    (segment,) = (tmp_path / "log").iterdir()
+    (segment,) = (tmp_path / "log").glob("[!.]*")
     assert len(segment.read_bytes().splitlines()) == 1
 
 

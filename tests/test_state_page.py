@@ -65,5 +65,5 @@ def test_the_page_states_the_defaults() -> None:
 
 
 def segment_of(log: Path) -> str:
-    (segment,) = log.iterdir()
+    (segment,) = log.glob("[!.]*")
     return segment.read_text()

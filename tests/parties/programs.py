@@ -103,7 +103,7 @@ class Proxy:
         return [entry for entry in read if isinstance(entry, record.Record)]
 
     def log_text(self) -> str:
-        return "".join(segment.read_text() for segment in sorted(self.log.iterdir()))
+        return "".join(segment.read_text() for segment in sorted(self.log.glob("*.jsonl")))
 
 
 @contextlib.contextmanager

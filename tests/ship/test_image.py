@@ -186,7 +186,7 @@ def test_it_is_healthy_and_drains_with_a_read_only_root_no_capabilities_and_128_
         assert answers == [b"live"]
         assert engine("wait", container) == "0"
         assert engine.inspect(container)["State"]["OOMKilled"] is False
-        (segment,) = (tmp_path / "data/shadow-log").iterdir()
+        (segment,) = (tmp_path / "data/shadow-log").glob("*.jsonl")
         (record,) = map(json.loads, segment.read_text().splitlines())
         assert record["live"]["body_text"] == "live"
 

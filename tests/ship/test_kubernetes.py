@@ -93,7 +93,7 @@ def lines(file: Path) -> list[str]:
 
 
 def records(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for file in sorted((log / "shadow-log").iterdir()) for line in lines(file)]
+    return [json.loads(line) for file in sorted((log / "shadow-log").glob("*.jsonl")) for line in lines(file)]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -12,11 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from shadowproxy.demo.client import send_all
+from shadowproxy.demo.client import NoAnswer, send_all
 from shadowproxy.demo.flights import flights
 from ship.engine import ROOT, Engine
 from ship.test_kubernetes import model
@@ -165,7 +164,7 @@ def wait_for(*alerts: tuple[str, str]) -> None:
     until = time.monotonic() + 60
     while not set(alerts) <= (found := firing()):
         assert time.monotonic() < until, f"{alerts} do not fire, {found} do"
-        with suppress(httpx.HTTPError):  # the containers may still be starting, or have ended
+        with suppress(NoAnswer):  # the containers may still be starting, or have ended
             asyncio.run(send_all(PROXY, flights(200), lambda: None))
         time.sleep(0.1)
 
