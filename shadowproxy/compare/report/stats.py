@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final, Literal
 
 from shadowproxy.compare.fold.counts import Series
-from shadowproxy.compare.report.weights import Tally, Weighing, weighted_difference, weighted_sequence
+from shadowproxy.compare.report.weights import Tally, Weighing, edge, weighted_difference, weighted_sequence
 
 Z95: Final = 1.959963984540054
 
@@ -244,17 +244,7 @@ def confidence_sequence(k: float, n: float, alpha: float = 0.05) -> tuple[float,
         return likelihood <= limit
 
     middle = min(max(k / n, 1e-12), 1 - 1e-12)
-    return (_edge(excluded, 0.0, middle) if k > 0 else 0.0), (_edge(excluded, 1.0, middle) if rest > 0 else 1.0)
-
-
-def _edge(excluded: Callable[[float], bool], outside: float, inside: float) -> float:
-    for _ in range(60):
-        middle = (outside + inside) / 2
-        if excluded(middle):
-            outside = middle
-        else:
-            inside = middle
-    return outside
+    return (edge(excluded, 0.0, middle, 60) if k > 0 else 0.0), (edge(excluded, 1.0, middle, 60) if rest > 0 else 1.0)
 
 
 def anytime_share(estimate: Estimate, *, certain: tuple[bool, bool]) -> tuple[float, float]:

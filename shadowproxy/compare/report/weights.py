@@ -100,8 +100,8 @@ def weighted_sequence(
         return _wealth(rest, marked, 1 - share, with_mark) >= enough
 
     middle = min(max(marked.total / (marked.total + rest.total), 1e-12), 1 - 1e-12)
-    low = _edge(is_more, 0.0, middle) if marked.total > 0 else 0.0
-    high = _edge(is_less, 1.0, middle) if rest.total > 0 else 1.0
+    low = edge(is_more, 0.0, middle, 28) if marked.total > 0 else 0.0
+    high = edge(is_less, 1.0, middle, 28) if rest.total > 0 else 1.0
     return low, high
 
 
@@ -163,8 +163,9 @@ def _logs(some: Tally, gain: float, heaviest: float = 1.0) -> float:
     return some.written * math.log(of_mean) - taken * slope * slope * spread
 
 
-def _edge(excluded: Callable[[float], bool], outside: float, inside: float) -> float:
-    for _ in range(28):
+def edge(excluded: Callable[[float], bool], outside: float, inside: float, halvings: int) -> float:
+    """Where a range ends, between a value that is excluded and one that is not; the next value outside it."""
+    for _ in range(halvings):
         middle = (outside + inside) / 2
         if excluded(middle):
             outside = middle
