@@ -61,11 +61,11 @@ def main() -> None:
     try:
         kind, content = _receive(channel)
         setup, _, pickled = content.partition(b"\n")
-        told = json.loads(setup)
-        _bound(told["memory"])
+        given = json.loads(setup)
+        _bound(given["memory"])
         try:
-            call = _load(told, pickled)
-        except BaseException as error:  # noqa: BLE001 - it is told
+            call = _load(given, pickled)
+        except BaseException as error:  # noqa: BLE001 - it is reported
             from shadowproxy.call_json import failure_of
 
             _send(channel, UNLOADABLE, failure_of(error).encode())
@@ -74,7 +74,7 @@ def main() -> None:
         while True:
             kind, content = _receive(channel)
             if kind == CALL:
-                kind, answer = _answer(call, content, told["most"])
+                kind, answer = _answer(call, content, given["most"])
                 if os.getpid() != own:
                     os._exit(0)  # the callable has forked, and this is the other one
                 _send(channel, kind, answer)
@@ -87,17 +87,17 @@ def _answer(call: Callable[[bytes], bytes], pickled: bytes, most: int) -> tuple[
     return (RESULT, answer) if len(answer) <= most else (LONG, answer[: most + 1])
 
 
-def _load(told: dict[str, Any], pickled: bytes) -> Callable[[bytes], bytes]:
+def _load(given: dict[str, Any], pickled: bytes) -> Callable[[bytes], bytes]:
     """What makes of pickled arguments the JSON of a result, or of a failure."""
     with contextlib.suppress(OSError):
-        os.chdir(told["directory"])
-    sys.path[:] = told["path"]
-    if told["main"] and b"__main__" in pickled:
+        os.chdir(given["directory"])
+    sys.path[:] = given["path"]
+    if given["main"] and b"__main__" in pickled:
         from multiprocessing import spawn
 
         # As multiprocessing does for functions of a script: under the name __mp_main__, so that what is below
         # `if __name__ == "__main__"` does not run again.
-        spawn._fixup_main_from_path(told["main"])  # type: ignore[attr-defined]
+        spawn._fixup_main_from_path(given["main"])  # type: ignore[attr-defined]
     import asyncio
     import inspect
 

@@ -123,17 +123,17 @@ def main() -> None:
         os.nice(19)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    told = orjson.loads(sys.stdin.buffer.readline())
-    told["fields"] = tuple((live, shadow) for live, shadow in told["fields"])
+    given = orjson.loads(sys.stdin.buffer.readline())
+    given["fields"] = tuple((live, shadow) for live, shadow in given["fields"])
     threading.Thread(target=_end_with_input, daemon=True).start()
 
     def say(what: dict[str, Any]) -> None:
         os.write(1, orjson.dumps(what, option=orjson.OPT_APPEND_NEWLINE))
 
     try:
-        Round(Job(**told), say).run()
+        Round(Job(**given), say).run()
     except OSError as error:
-        say({"trouble": f"{error.filename or told['directory']}: {error.strerror or error}"})
+        say({"trouble": f"{error.filename or given['directory']}: {error.strerror or error}"})
     os._exit(0)  # the store's client has threads that may still be in a call
 
 
